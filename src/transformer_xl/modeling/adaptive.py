@@ -1,0 +1,241 @@
+"""Embedding and softmax that give rare tokens fewer numbers: one idea of frequency bands, both ends of the model.
+
+Grave et al. 2017 (adaptive softmax), Baevski & Auli 2019 (adaptive input). Parameter names are the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from transformer_xl.configuration import Band, frequency_bands
+
+IGNORED_LABEL = -100
+
+
+def resized_rows(rows: Tensor, stop: int, new_stop: int, new_rows: Callable[[Tensor], Tensor]) -> nn.Parameter:
+    """Return a parameter whose rows before `stop` have become `new_stop` rows; the rows after them follow.
+
+    Args:
+        rows: [N, ...].
+        stop: End of the rows to grow or shrink.
+        new_stop: Where they end afterwards.
+        new_rows: Fills a tensor of new rows.
+    """
+    added = new_rows(rows.new_empty(max(0, new_stop - stop), *rows.shape[1:]))
+    return nn.Parameter(torch.cat([rows[: min(stop, new_stop)], added, rows[stop:]]), requires_grad=rows.requires_grad)
+
+
+class AdaptiveEmbedding(nn.Module):
+    """Token embeddings, wide for frequent tokens and narrow for rare ones, projected to one width.
+
+    Args:
+        n_token: Number of tokens V.
+        d_embed: Width E of the most frequent band.
+        d_proj: Width D of the result.
+        cutoffs: First token ids of the rarer bands.
+        div_val: Divisor of the width from band to band; with 1 all tokens share one matrix.
+        sample_softmax: Whether the gradient of the one matrix is sparse (div_val 1).
+
+    Example:
+        >>> embedding = AdaptiveEmbedding(n_token=100, d_embed=16, d_proj=32, cutoffs=[10, 40], div_val=2)
+        >>> embedding(torch.tensor([[3, 99]])).shape
+        torch.Size([1, 2, 32])
+    """
+
+    def __init__(
+        self,
+        n_token: int,
+        d_embed: int,
+        d_proj: int,
+        cutoffs: Sequence[int],
+        div_val: int = 1,
+        sample_softmax: bool | int = False,
+    ) -> None:
+        super().__init__()
+        self.n_token = n_token
+        self.d_embed = d_embed
+        self.d_proj = d_proj
+        self.div_val = div_val
+        self.bands = frequency_bands(n_token, cutoffs, d_embed, div_val)
+        self.emb_scale = d_proj**0.5
+        if div_val == 1:
+            self.emb_layers = nn.ModuleList([nn.Embedding(n_token, d_embed, sparse=sample_softmax > 0)])
+            projected_widths = [d_embed] if d_proj != d_embed else []
+        else:
+            self.emb_layers = nn.ModuleList(nn.Embedding(band.size, band.width) for band in self.bands)
+            projected_widths = [band.width for band in self.bands]
+        self.emb_projs = nn.ParameterList(
+            nn.Parameter(torch.randn(d_proj, width) * width**-0.5) for width in projected_widths
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the embeddings scaled by the square root of D: ids [...] -> [..., D].
+
+        Every band is looked up for every token, which costs little and keeps shapes static and each band in the graph.
+
+        Raises:
+            ValueError: An id lies outside the vocabulary (seen on the CPU only; a GPU stops with an assertion).
+        """
+        check_token_ids("input_ids", input_ids, self.n_token)
+        if self.div_val == 1:
+            embedded = self.emb_layers[0](input_ids)
+            if self.emb_projs:
+                embedded = nn.functional.linear(embedded, self.emb_projs[0])
+            return embedded * self.emb_scale
+        parts = []
+        for i, (band, layer) in enumerate(zip(self.bands, self.emb_layers, strict=True)):
+            lowest = None if i == 0 else 0
+            highest = None if i == len(self.bands) - 1 else band.size - 1
+            inside = (input_ids >= band.start) & (input_ids < band.stop)
+            local_ids = input_ids - band.start
+            if (lowest, highest) != (None, None):
+                local_ids = local_ids.clamp(lowest, highest)
+            parts.append(nn.functional.linear(layer(local_ids) * inside[..., None], self.emb_projs[i]))
+        return torch.stack(parts).sum(0) * self.emb_scale
+
+    def resize_band(self, i: int, size: int, new_rows: Callable[[Tensor], Tensor]) -> None:
+        """Give band `i` another number of tokens at its end; the ids of later bands move along."""
+        band = self.bands[i]
+        layer = cast(nn.Embedding, self.emb_layers[0 if self.div_val == 1 else i])
+        offset = 0 if self.div_val == 1 else band.start
+        layer.weight = resized_rows(layer.weight, band.stop - offset, band.start + size - offset, new_rows)
+        layer.num_embeddings = layer.weight.shape[0]
+        self.bands = resized_bands(self.bands, i, size)
+        self.n_token = self.bands[-1].stop
+
+
+class ProjectedAdaptiveLogSoftmax(nn.Module):
+    """The adaptive softmax: log-probabilities of all tokens, or the loss of given ones.
+
+    The head band's softmax has one more column for each tail cluster; a rare token's probability is its cluster's times
+    its own within the cluster. Cluster i has the head column `cutoffs[0] + i - 1`, as in transformers 4 and in the
+    authors' TensorFlow code. With no cutoffs this is the plain softmax.
+
+    Args:
+        n_token: Number of tokens V.
+        d_embed: Width E of the head band.
+        d_proj: Width D of the hidden states.
+        cutoffs: First token ids of the tail clusters.
+        div_val: Divisor of the width from band to band.
+    """
+
+    def __init__(self, n_token: int, d_embed: int, d_proj: int, cutoffs: Sequence[int], div_val: int = 1) -> None:
+        super().__init__()
+        self.n_token = n_token
+        self.div_val = div_val
+        self.bands = frequency_bands(n_token, cutoffs, d_embed, div_val)
+        self.n_clusters = len(self.bands) - 1
+        if self.n_clusters:
+            self.cluster_weight = nn.Parameter(torch.zeros(self.n_clusters, d_embed))
+            self.cluster_bias = nn.Parameter(torch.zeros(self.n_clusters))
+        if div_val == 1:
+            self.out_layers = nn.ModuleList([nn.Linear(d_embed, n_token)])
+            projected_widths = [d_embed] * len(self.bands) if d_proj != d_embed else []
+        else:
+            self.out_layers = nn.ModuleList(nn.Linear(band.width, band.size) for band in self.bands)
+            projected_widths = [band.width for band in self.bands]
+        self.out_projs = nn.ParameterList(
+            nn.Parameter(torch.randn(d_proj, width) * d_proj**-0.5) for width in projected_widths
+        )
+
+    def forward(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Return the negative log-likelihood of each label in nats, in float32 and in the order of the labels.
+
+        Args:
+            hidden: [N, D].
+            labels: Token ids [N]; -100 where there is nothing to predict.
+
+        Returns:
+            [N], 0 where the label is -100. A cluster without labels takes part with no rows, so that all parameters
+            always get a gradient.
+
+        Raises:
+            ValueError: A label lies outside the vocabulary (seen on the CPU only).
+        """
+        check_token_ids("labels", labels, self.n_token, ignored=IGNORED_LABEL)
+        head_logits = self.band_logits(0, hidden).float()
+        columns = labels.clamp(min=0)
+        for i, band in enumerate(self.bands[1:]):
+            columns = torch.where((labels >= band.start) & (labels < band.stop), self.bands[0].stop + i, columns)
+        losses = head_logits.logsumexp(-1) - head_logits.gather(-1, columns[:, None]).squeeze(-1)
+        losses = losses.masked_fill(labels == IGNORED_LABEL, 0)
+        for i, band in enumerate(self.bands[1:], start=1):
+            rows = ((labels >= band.start) & (labels < band.stop)).nonzero().squeeze(-1)
+            logits = self.band_logits(i, hidden.index_select(0, rows)).float()
+            picked = logits.gather(-1, (labels.index_select(0, rows) - band.start)[:, None]).squeeze(-1)
+            losses = losses.index_add(0, rows, logits.logsumexp(-1) - picked)
+        return losses
+
+    def log_prob(self, hidden: Tensor) -> Tensor:
+        """Return the log-probabilities of all tokens: [..., D] -> [..., V], in float32."""
+        head = torch.log_softmax(self.band_logits(0, hidden).float(), dim=-1)
+        shortlist = self.bands[0].stop
+        parts = [head[..., :shortlist]]
+        for i in range(1, len(self.bands)):
+            cluster = head[..., shortlist + i - 1, None]
+            parts.append(cluster + torch.log_softmax(self.band_logits(i, hidden).float(), dim=-1))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else head
+
+    def band_logits(self, i: int, hidden: Tensor) -> Tensor:
+        """Return the scores of the tokens of band `i`, and for the head band also of the clusters.
+
+        [..., D] -> [..., size of the band], plus one column for each cluster if `i` is 0.
+        """
+        layer = self._output_layer(i)
+        weight: Tensor = layer.weight
+        bias: Tensor = layer.bias
+        if self.div_val == 1:
+            rows = slice(self.bands[i].start, self.bands[i].stop)
+            weight, bias = weight[rows], bias[rows]
+        if i == 0 and self.n_clusters:
+            weight, bias = torch.cat([weight, self.cluster_weight]), torch.cat([bias, self.cluster_bias])
+        if self.out_projs:
+            hidden = nn.functional.linear(hidden, self.out_projs[i].T)
+        return nn.functional.linear(hidden, weight, bias)
+
+    def _output_layer(self, i: int) -> nn.Linear:
+        return cast(nn.Linear, self.out_layers[0 if self.div_val == 1 else i])
+
+    def resize_band(self, i: int, size: int, new_rows: Callable[[Tensor], Tensor]) -> None:
+        """Give band `i` another number of tokens at its end; new ones get a bias of 0."""
+        band = self.bands[i]
+        layer = self._output_layer(i)
+        offset = 0 if self.div_val == 1 else band.start
+        edges = (band.stop - offset, band.start + size - offset)
+        layer.weight = resized_rows(layer.weight, *edges, new_rows)
+        layer.bias = resized_rows(layer.bias, *edges, torch.zero_)
+        layer.out_features = layer.weight.shape[0]
+        self.bands = resized_bands(self.bands, i, size)
+        self.n_token = self.bands[-1].stop
+
+
+def resized_bands(bands: Sequence[Band], i: int, size: int) -> list[Band]:
+    """Return the bands after band `i` got `size` tokens."""
+    moved = size - bands[i].size
+    grown = bands[i]._replace(stop=bands[i].stop + moved)
+    later = [band._replace(start=band.start + moved, stop=band.stop + moved) for band in bands[i + 1 :]]
+    return [*bands[:i], grown, *later]
+
+
+def check_token_ids(name: str, ids: Tensor, vocab_size: int, ignored: int | None = None) -> None:
+    """Refuse ids outside the vocabulary, where looking at them does not hold up a GPU or a compiler.
+
+    Raises:
+        ValueError: Says which id it is and where it stands.
+    """
+    if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
+        return
+    wrong = (ids < 0) | (ids >= vocab_size)
+    if ignored is not None:
+        wrong = wrong & (ids != ignored)
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        allowed = f"0 to {vocab_size - 1}" + ("" if ignored is None else f", or {ignored} to leave a position out")
+        raise ValueError(
+            f"{name} holds the token id {ids[tuple(place)].item()} at position {place}, but the vocabulary has the ids "
+            f"{allowed}: check that tokenizer and model belong together."
+        )

@@ -1,0 +1,151 @@
+"""Multi-head attention over memory and segment, in the four types of the paper's code."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from transformer_xl.ops.relative_attention import relative_attention
+from transformer_xl.pretrained_config import TransfoXLConfig
+
+
+class DistanceTerms(NamedTuple):
+    """The parts of the score that depend on distance or on neither side's content; see `ops.reference`."""
+
+    distance_key: Tensor | None = None
+    content_bias: Tensor | None = None
+    position_bias: Tensor | None = None
+    distance_bias: Tensor | None = None
+
+
+class MultiHeadAttention(nn.Module):
+    """What the attention types share: normalise, attend, project, add."""
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.d_head = config.d_head
+        self.pre_lnorm = config.pre_lnorm
+        self.o_net = nn.Linear(config.n_head * config.d_head, config.d_model, bias=False)
+        self.drop = nn.Dropout(config.dropout)
+        self.dropatt = nn.Dropout(config.dropatt)
+        self.layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        context: Tensor,
+        positions: Any,
+        visible: Tensor,
+        head_mask: Tensor | None,
+        need_weights: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the segment after attention [B, T, D], and the weights [B, H, T, S] or None.
+
+        Args:
+            hidden: The segment [B, T, D].
+            context: Memory and segment [B, S, D].
+            positions: What `distance_terms` of this type takes.
+            visible: Boolean [1 or B, 1, T, S], True where attention is allowed.
+            head_mask: [H] or None.
+            need_weights: Whether to return the weights.
+        """
+        query, key, value = (self.split_heads(x) for x in self.project(hidden, context))
+        read, weights = relative_attention(
+            query,
+            key,
+            value,
+            visible,
+            **self.distance_terms(positions)._asdict(),
+            dropout=self.dropatt.p if self.training else 0.0,
+            head_mask=head_mask,
+            need_weights=need_weights,
+        )
+        output = hidden + self.drop(self.o_net(read.transpose(1, 2).flatten(2)))
+        return output if self.pre_lnorm else self.layer_norm(output), weights
+
+    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries [B, T, H * K], keys and values [B, S, H * K]."""
+        raise NotImplementedError
+
+    def distance_terms(self, positions: Any) -> DistanceTerms:
+        """Return the terms of the score that depend on distance."""
+        raise NotImplementedError
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, S, H * K] -> [B, H, S, K]."""
+        return x.unflatten(-1, (self.n_head, self.d_head)).transpose(1, 2)
+
+
+class JointProjectionAttention(MultiHeadAttention):
+    """Attention whose queries, keys and values come from one matrix (attn_type 0 and 1)."""
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        super().__init__(config)
+        self.qkv_net = nn.Linear(config.d_model, 3 * config.n_head * config.d_head, bias=False)
+
+    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values; the memory's queries are not computed unless the layer is wrapped.
+
+        An adapter or a quantised layer in the place of `qkv_net` can only be called as a whole.
+        """
+        query_length = hidden.shape[1]
+        if self.pre_lnorm:
+            context = self.layer_norm(context)
+            hidden = context[:, -query_length:] if hidden.shape != context.shape else context
+        if hidden.shape == context.shape or type(self.qkv_net) is not nn.Linear:
+            query, key, value = self.qkv_net(context).chunk(3, dim=-1)
+            return query[:, -query_length:], key, value
+        query_weight, key_value_weight = self.qkv_net.weight.tensor_split([self.n_head * self.d_head])
+        key, value = nn.functional.linear(context, key_value_weight).chunk(2, dim=-1)
+        return nn.functional.linear(hidden, query_weight), key, value
+
+
+class TransformerXLAttention(JointProjectionAttention):
+    """Attention of Transformer-XL: projected sinusoids of distances, content and position bias (attn_type 0)."""
+
+    def __init__(self, config: TransfoXLConfig, r_w_bias: nn.Parameter | None, r_r_bias: nn.Parameter | None) -> None:
+        super().__init__(config)
+        self.r_net = nn.Linear(config.d_model, config.n_head * config.d_head, bias=False)
+        shape = (config.n_head, config.d_head)
+        self.r_w_bias = nn.Parameter(torch.empty(shape)) if r_w_bias is None else r_w_bias
+        self.r_r_bias = nn.Parameter(torch.empty(shape)) if r_r_bias is None else r_r_bias
+
+    def distance_terms(self, positions: Tensor) -> DistanceTerms:
+        """Return the terms for the encodings of distances [S, D]."""
+        distance_key = self.r_net(positions).unflatten(-1, (self.n_head, self.d_head)).transpose(0, 1)
+        return DistanceTerms(
+            distance_key, self.r_w_bias.to(distance_key.dtype), self.r_r_bias.to(distance_key.dtype), None
+        )
+
+
+class ShawAttention(JointProjectionAttention):
+    """Attention with a learned vector and number for each distance (Shaw et al. 2018; attn_type 1)."""
+
+    def distance_terms(self, positions: tuple[Tensor, Tensor, Tensor]) -> DistanceTerms:
+        """Return the terms for the vectors [S, H, K] of the distances, the content bias [H, K] and numbers [S, H]."""
+        vectors, content_bias, numbers = positions
+        return DistanceTerms(vectors.transpose(0, 1), content_bias, None, numbers.T)
+
+
+class AbsoluteAttention(MultiHeadAttention):
+    """Attention that knows no distance: positions were added to the hidden states (attn_type 2 and 3).
+
+    With `pre_lnorm` keys and values are normalised but queries are not, as in the authors' code.
+    """
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        super().__init__(config)
+        self.q_net = nn.Linear(config.d_model, config.n_head * config.d_head, bias=False)
+        self.kv_net = nn.Linear(config.d_model, 2 * config.n_head * config.d_head, bias=False)
+
+    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values."""
+        key, value = self.kv_net(self.layer_norm(context) if self.pre_lnorm else context).chunk(2, dim=-1)
+        return self.q_net(hidden), key, value
+
+    def distance_terms(self, positions: None) -> DistanceTerms:
+        """Return no terms."""
+        return DistanceTerms()

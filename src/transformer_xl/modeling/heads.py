@@ -1,0 +1,301 @@
+"""What is put on top of the model: next-token prediction with `generate()`, and classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.generation.configuration_utils import GenerationConfig
+from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.utils import GenerationMixin
+
+from transformer_xl.modeling import memory
+from transformer_xl.modeling.adaptive import IGNORED_LABEL, ProjectedAdaptiveLogSoftmax
+from transformer_xl.modeling.model import TransfoXLModel, TransfoXLPreTrainedModel
+from transformer_xl.modeling.outputs import TransfoXLLMHeadModelOutput, TransfoXLSequenceClassifierOutputWithPast
+from transformer_xl.pretrained_config import TransfoXLConfig
+
+
+class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
+    """Transformer-XL that predicts the next token, with an adaptive softmax tied to its embedding as configured.
+
+    Example:
+        >>> model = TransfoXLLMHeadModel(config)
+        >>> out = model(input_ids, labels=input_ids)      # labels are shifted inside
+        >>> out.loss, out.losses.shape                    # nats per token; [B, T - 1]
+        >>> model.generate(input_ids, max_new_tokens=20)
+    """
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        super().__init__(config)
+        if config.sample_softmax > 0:
+            raise ValueError(
+                f"sample_softmax={config.sample_softmax} is not available: set sample_softmax=-1 for the exact softmax."
+            )
+        self.transformer = TransfoXLModel(config)
+        self.crit = ProjectedAdaptiveLogSoftmax(
+            config.vocab_size, config.d_embed, config.d_model, config.cutoffs, div_val=config.div_val
+        )
+        self.trainer_compatible = getattr(config, "trainer_compatible", False)
+        self._tied_weights_keys = self.tied_weights()
+        self.post_init()
+
+    def tied_weights(self) -> dict[str, str]:
+        """Return the ties of outputs to inputs: layers by `tie_word_embeddings`, projections by `tie_projs`."""
+        embedding = self.get_input_embeddings()
+        ties = {}
+        if self.config.tie_word_embeddings:
+            for i in range(len(embedding.emb_layers)):
+                ties[f"crit.out_layers.{i}.weight"] = f"transformer.word_emb.emb_layers.{i}.weight"
+        if self.crit.out_projs:
+            for i, tied in enumerate(self.config.tie_projs):
+                if tied:
+                    ties[f"crit.out_projs.{i}"] = (
+                        f"transformer.word_emb.emb_projs.{min(i, len(embedding.emb_projs) - 1)}"
+                    )
+        return ties
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the output layer of the last band, as transformers 4 does."""
+        return self.crit.out_layers[-1]
+
+    def get_adaptive_softmax(self) -> ProjectedAdaptiveLogSoftmax:
+        """Return the adaptive softmax."""
+        return self.crit
+
+    def reset_memory_length(self, mem_len: int) -> None:
+        """Remember `mem_len` positions from now on."""
+        self.transformer.reset_memory_length(mem_len)
+
+    def init_mems(self, bsz: int) -> list[Tensor] | None:
+        """Return the memory before the first segment; see `TransfoXLModel.init_mems`."""
+        return self.transformer.init_mems(bsz)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        mems: Sequence[Tensor] | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor | None = None,
+        shift_labels: Tensor | None = None,
+    ) -> tuple[Any, ...] | TransfoXLLMHeadModelOutput:
+        """Read one segment and predict, or score, the token after each position.
+
+        The arguments of `TransfoXLModel.forward`, and:
+
+        Args:
+            labels: Token ids [B, T], -100 to leave one out. They are shifted inside, so `labels=input_ids` is right;
+                the last position, whose next token lies in the next segment, is not scored.
+            logits_to_keep: For which positions to return scores: the last n, 0 for all, or the indices [n]. By default
+                all without labels and none with them.
+            shift_labels: Labels that are shifted already [B, T]: the token after each position. Every token of a text
+                can so be scored once, segment by segment.
+
+        Returns:
+            `TransfoXLLMHeadModelOutput`, or a tuple of its fields that are not None: (losses, prediction_scores, mems,
+            hidden_states, attentions, loss), or the loss first if `config.trainer_compatible`.
+
+        Raises:
+            ValueError: Both kinds of labels, labels of another shape than the segment, or an id outside the vocabulary.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        body = self.transformer(
+            input_ids,
+            mems,
+            head_mask,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            attention_mask=attention_mask,
+            use_cache=use_cache,
+        )
+        hidden = body.last_hidden_state
+        losses = loss = scores = None
+        if labels is not None and shift_labels is not None:
+            raise ValueError("Give either labels, which are shifted inside, or shift_labels, which are not; not both.")
+        if labels is not None:
+            losses, loss = self._losses(hidden, labels, shifted=False)
+        if shift_labels is not None:
+            losses, loss = self._losses(hidden, shift_labels, shifted=True)
+        if logits_to_keep is not None or loss is None:
+            scores = self.crit.log_prob(_kept(hidden, logits_to_keep or 0))
+        output = TransfoXLLMHeadModelOutput(
+            losses=losses,
+            prediction_scores=scores,
+            mems=body.mems,
+            hidden_states=body.hidden_states,
+            attentions=body.attentions,
+            loss=loss,
+        )
+        if return_dict:
+            return output
+        if self.trainer_compatible:
+            fields = (loss, scores, losses, body.mems, body.hidden_states, body.attentions)
+            return tuple(field for field in fields if field is not None)
+        return output.to_tuple()
+
+    def _losses(self, hidden: Tensor, labels: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
+        """Return the loss of each label, [B, T] or [B, T - 1] if they have yet to be shifted, and their mean."""
+        if labels.shape != hidden.shape[:2]:
+            raise ValueError(
+                f"{'shift_labels' if shifted else 'labels'} has the shape {tuple(labels.shape)}, but the segment has "
+                f"{tuple(hidden.shape[:2])}: give one label for each token."
+            )
+        if not shifted:
+            hidden, labels = hidden[:, :-1], labels[:, 1:]
+        labels = labels.to(hidden.device)
+        losses = self.crit(hidden.flatten(0, 1), labels.flatten()).view(labels.shape)
+        return losses, losses.sum() / labels.ne(IGNORED_LABEL).sum().clamp(min=1)
+
+    def _prepare_generated_length(
+        self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any
+    ) -> GenerationConfig:
+        """Let a call that names no length write the default number of new tokens; transformers would cap it at -1."""
+        if has_default_max_length and generation_config.max_new_tokens is None:
+            generation_config.max_new_tokens = generation_config.max_length
+        return super()._prepare_generated_length(generation_config, has_default_max_length, *args, **kwargs)
+
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
+        """Keep transformers from warning that the text has grown longer than -1 positions."""
+        criteria = super()._get_stopping_criteria(*args, **kwargs)
+        for criterion in criteria:
+            if isinstance(criterion, MaxLengthCriteria):
+                criterion.max_position_embeddings = None
+        return criteria
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        past_key_values: Sequence[Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        mems: Sequence[Tensor] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return what `forward` needs for the next token: all of the prompt first, then the newest token and memory.
+
+        `generate()` keeps the returned `mems` under the name `past_key_values`.
+        """
+        inputs = {"mems": mems, "use_cache": use_cache, "logits_to_keep": logits_to_keep}
+        if past_key_values is not None:
+            return {**inputs, "input_ids": input_ids[:, -1:], "mems": past_key_values}
+        if inputs_embeds is not None and input_ids.shape[1] == 0:
+            return {**inputs, "inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+        return {**inputs, "input_ids": input_ids, "attention_mask": attention_mask}
+
+    @staticmethod
+    def _reorder_cache(past_key_values: Sequence[Tensor], beam_idx: Tensor) -> list[Tensor]:
+        return memory.reorder(past_key_values, beam_idx)
+
+
+class TransfoXLForSequenceClassification(TransfoXLPreTrainedModel):
+    """Transformer-XL that sorts texts into classes by the hidden state of each row's last token.
+
+    The last token is the last one that `attention_mask` does not mask, else the last one that is not
+    `config.pad_token_id`, else the last position. Padding may stand on either side.
+    """
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        super().__init__(config)
+        self.num_labels = cast(int, config.num_labels)
+        self.transformer = TransfoXLModel(config)
+        self.score = nn.Linear(config.d_model, self.num_labels, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        mems: Sequence[Tensor] | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
+    ) -> tuple[Any, ...] | TransfoXLSequenceClassifierOutputWithPast:
+        """Read one segment and classify each row.
+
+        The arguments of `TransfoXLModel.forward`, and:
+
+        Args:
+            labels: Class of each row [B]; numbers [B] or [B, number of labels] for regression; 0 or 1 for each label
+                [B, number of labels] for multi-label classification. `config.problem_type` says which; if it is None,
+                one label means regression, whole numbers single-label and others multi-label classification.
+
+        Returns:
+            `TransfoXLSequenceClassifierOutputWithPast`, or a tuple of its fields that are not None.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        body = self.transformer(
+            input_ids,
+            mems,
+            head_mask,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
+            return_dict=True,
+            attention_mask=attention_mask,
+            use_cache=use_cache,
+        )
+        hidden = body.last_hidden_state
+        last = self._last_tokens(input_ids, attention_mask, hidden)
+        logits = self.score(hidden[torch.arange(hidden.shape[0], device=hidden.device), last])
+        output = TransfoXLSequenceClassifierOutputWithPast(
+            loss=None if labels is None else self._loss(logits, labels.to(logits.device)),
+            logits=logits,
+            mems=body.mems,
+            hidden_states=body.hidden_states,
+            attentions=body.attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _last_tokens(self, input_ids: Tensor | None, attention_mask: Tensor | None, hidden: Tensor) -> Tensor:
+        length = hidden.shape[1]
+        if attention_mask is not None:
+            is_token = attention_mask[:, -length:].bool()
+        elif input_ids is not None and self.config.pad_token_id is not None:
+            is_token = input_ids != self.config.pad_token_id
+        else:
+            return torch.full(hidden.shape[:1], length - 1, device=hidden.device)
+        positions = torch.arange(length, device=hidden.device)
+        last = positions.masked_fill(~is_token.to(hidden.device), -1).amax(dim=1)
+        return last.where(last >= 0, length - 1)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        problem = self.config.problem_type
+        if problem is None:
+            whole = labels.dtype in (torch.long, torch.int)
+            problem = "single_label_classification" if whole else "multi_label_classification"
+            problem = "regression" if self.num_labels == 1 else problem
+        if problem == "regression":
+            return nn.functional.mse_loss(logits.view_as(labels), labels.to(logits.dtype))
+        if problem == "single_label_classification":
+            return nn.functional.cross_entropy(logits, labels.view(-1))
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+def _kept(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:
+    """Return the positions of [B, T, D] whose scores are asked for."""
+    if isinstance(logits_to_keep, Tensor):
+        return hidden[:, logits_to_keep]
+    return hidden[:, -logits_to_keep:]

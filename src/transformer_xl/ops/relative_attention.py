@@ -1,0 +1,50 @@
+"""The one door to attention: states the shapes and picks an implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from transformer_xl.ops import fused, matrix_products
+
+
+def relative_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor,
+    *,
+    distance_key: Tensor | None = None,
+    content_bias: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    distance_bias: Tensor | None = None,
+    dropout: float = 0.0,
+    head_mask: Tensor | None = None,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Return what each query reads from the visible keys, and on request the weights it read with.
+
+    The fused implementation serves everything but requests for weights, which only matrix products can show.
+
+    Args:
+        query: [B, H, T, K], the last T of the S positions.
+        key: [B, H, S, K].
+        value: [B, H, S, K].
+        visible: Boolean [1 or B, 1, T, S], True where attention is allowed; no row may be empty
+            (`visibility.visible_positions` makes it).
+        distance_key: Projected distances r [H, S, K]; the last row is distance 0. None for absolute positions.
+        content_bias: u [H, K].
+        position_bias: v [H, K].
+        distance_bias: [H, S] (Shaw et al.).
+        dropout: Probability of dropping a weight.
+        head_mask: [H]; 0 silences a head, 1 keeps it.
+        need_weights: Whether to return the weights too.
+
+    Returns:
+        What was read [B, H, T, K], and the weights [B, H, T, S] after dropout and head mask, or None.
+
+    Source: Dai et al. 2019, section 3.3; `reference.attention` states the formula.
+    """
+    terms = (query, key, value, visible, distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
+    if need_weights:
+        return matrix_products.attention(*terms, need_weights=True)
+    return fused.attention(*terms), None
