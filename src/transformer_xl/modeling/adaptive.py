@@ -191,11 +191,13 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
         if self.div_val == 1:
             rows = slice(self.bands[i].start, self.bands[i].stop)
             weight, bias = weight[rows], bias[rows]
-        if i == 0 and self.n_clusters:
-            weight, bias = torch.cat([weight, self.cluster_weight]), torch.cat([bias, self.cluster_bias])
         if self.out_projs:
             hidden = nn.functional.linear(hidden, self.out_projs[i].T)
-        return nn.functional.linear(hidden, weight, bias)
+        logits = nn.functional.linear(hidden, weight, bias)
+        if i == 0 and self.n_clusters:
+            clusters = nn.functional.linear(hidden, self.cluster_weight, self.cluster_bias)
+            logits = torch.cat([logits, clusters], dim=-1)
+        return logits
 
     def _output_layer(self, i: int) -> nn.Linear:
         return cast(nn.Linear, self.out_layers[0 if self.div_val == 1 else i])

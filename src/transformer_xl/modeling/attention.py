@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
 
@@ -41,18 +42,24 @@ class MultiHeadAttention(nn.Module):
         visible: Tensor,
         head_mask: Tensor | None,
         need_weights: bool,
+        window: ProjectedWindow | None = None,
+        order: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the segment after attention [B, T, D], and the weights [B, H, T, S] or None.
 
         Args:
             hidden: The segment [B, T, D].
-            context: Memory and segment [B, S, D].
+            context: Memory and segment [B, S, D]; with a window the segment alone.
             positions: What `distance_terms` of this type takes.
             visible: Boolean [1 or B, 1, T, S], True where attention is allowed.
             head_mask: [H] or None.
             need_weights: Whether to return the weights.
+            window: Keys and values of past positions, to which the segment's are added; None if `context` has them.
+            order: Positions of window and segment in the order wanted [B, S], or None.
         """
         query, key, value = (self.split_heads(x) for x in self.project(hidden, context))
+        if window is not None:
+            key, value = window.update(key, value, order)
         read, weights = relative_attention(
             query,
             key,
@@ -87,15 +94,17 @@ class JointProjectionAttention(MultiHeadAttention):
         self.qkv_net = nn.Linear(config.d_model, 3 * config.n_head * config.d_head, bias=False)
 
     def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values; the memory's queries are not computed unless the layer is wrapped.
+        """Return queries, keys and values; the memory's queries are not computed if it can be helped.
 
-        An adapter or a quantised layer in the place of `qkv_net` can only be called as a whole.
+        An adapter or a quantised layer in the place of `qkv_net` must be called as a whole, and so must offloaded
+        weights, which only come to the device of the context when their layer is called.
         """
         query_length = hidden.shape[1]
         if self.pre_lnorm:
             context = self.layer_norm(context)
             hidden = context[:, -query_length:] if hidden.shape != context.shape else context
-        if hidden.shape == context.shape or type(self.qkv_net) is not nn.Linear:
+        whole = type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != context.device
+        if whole or hidden.shape == context.shape:
             query, key, value = self.qkv_net(context).chunk(3, dim=-1)
             return query[:, -query_length:], key, value
         query_weight, key_value_weight = self.qkv_net.weight.tensor_split([self.n_head * self.d_head])
@@ -106,16 +115,19 @@ class JointProjectionAttention(MultiHeadAttention):
 class TransformerXLAttention(JointProjectionAttention):
     """Attention of Transformer-XL: projected sinusoids of distances, content and position bias (attn_type 0)."""
 
-    def __init__(self, config: TransfoXLConfig, r_w_bias: nn.Parameter | None, r_r_bias: nn.Parameter | None) -> None:
+    def __init__(self, config: TransfoXLConfig) -> None:
         super().__init__(config)
         self.r_net = nn.Linear(config.d_model, config.n_head * config.d_head, bias=False)
-        shape = (config.n_head, config.d_head)
-        self.r_w_bias = nn.Parameter(torch.empty(shape)) if r_w_bias is None else r_w_bias
-        self.r_r_bias = nn.Parameter(torch.empty(shape)) if r_r_bias is None else r_r_bias
+        self.r_w_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+        self.r_r_bias = nn.Parameter(torch.empty(config.n_head, config.d_head))
+
+    def project_distances(self, encodings: Tensor) -> Tensor:
+        """[S, D] -> [H, S, K]."""
+        return self.r_net(encodings).unflatten(-1, (self.n_head, self.d_head)).transpose(0, 1)
 
     def distance_terms(self, positions: Tensor) -> DistanceTerms:
-        """Return the terms for the encodings of distances [S, D]."""
-        distance_key = self.r_net(positions).unflatten(-1, (self.n_head, self.d_head)).transpose(0, 1)
+        """Return the terms for the encodings of distances [S, D], or for their projections [H, S, K]."""
+        distance_key = positions if positions.dim() == 3 else self.project_distances(positions)
         return DistanceTerms(
             distance_key, self.r_w_bias.to(distance_key.dtype), self.r_r_bias.to(distance_key.dtype), None
         )

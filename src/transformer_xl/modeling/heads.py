@@ -7,15 +7,18 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers.generation.configuration_utils import GenerationConfig
+from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerationMixin
 
 from transformer_xl.modeling import memory
-from transformer_xl.modeling.adaptive import IGNORED_LABEL, ProjectedAdaptiveLogSoftmax
+from transformer_xl.modeling.adaptive import IGNORED_LABEL, ProjectedAdaptiveLogSoftmax, check_token_ids
+from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.model import TransfoXLModel, TransfoXLPreTrainedModel
 from transformer_xl.modeling.outputs import TransfoXLLMHeadModelOutput, TransfoXLSequenceClassifierOutputWithPast
 from transformer_xl.pretrained_config import TransfoXLConfig
+
+LONGEST_SEGMENT = 512
 
 
 class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
@@ -86,6 +89,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         *,
         attention_mask: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: TransfoXLCache | None = None,
         logits_to_keep: int | Tensor | None = None,
         shift_labels: Tensor | None = None,
     ) -> tuple[Any, ...] | TransfoXLLMHeadModelOutput:
@@ -103,7 +107,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
 
         Returns:
             `TransfoXLLMHeadModelOutput`, or a tuple of its fields that are not None: (losses, prediction_scores, mems,
-            hidden_states, attentions, loss), or the loss first if `config.trainer_compatible`.
+            hidden_states, attentions, loss), or (loss, prediction_scores, losses, ...) if `config.trainer_compatible`.
+            Scores that were not asked for keep their place in the tuple as `()`, as in transformers 4.
 
         Raises:
             ValueError: Both kinds of labels, labels of another shape than the segment, or an id outside the vocabulary.
@@ -119,6 +124,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             return_dict=True,
             attention_mask=attention_mask,
             use_cache=use_cache,
+            past_key_values=past_key_values,
         )
         hidden = body.last_hidden_state
         losses = loss = scores = None
@@ -137,21 +143,26 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             hidden_states=body.hidden_states,
             attentions=body.attentions,
             loss=loss,
+            past_key_values=body.past_key_values,
         )
         if return_dict:
             return output
-        if self.trainer_compatible:
-            fields = (loss, scores, losses, body.mems, body.hidden_states, body.attentions)
-            return tuple(field for field in fields if field is not None)
-        return output.to_tuple()
+        scores_or_nothing = () if scores is None else scores
+        rest = (body.mems, body.hidden_states, body.attentions)
+        fields = (loss, scores_or_nothing, losses, *rest)
+        if not self.trainer_compatible:
+            fields = (losses, scores_or_nothing, *rest, loss)
+        return tuple(field for field in (*fields, body.past_key_values) if field is not None)
 
     def _losses(self, hidden: Tensor, labels: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
         """Return the loss of each label, [B, T] or [B, T - 1] if they have yet to be shifted, and their mean."""
+        name = "shift_labels" if shifted else "labels"
         if labels.shape != hidden.shape[:2]:
             raise ValueError(
-                f"{'shift_labels' if shifted else 'labels'} has the shape {tuple(labels.shape)}, but the segment has "
-                f"{tuple(hidden.shape[:2])}: give one label for each token."
+                f"{name} has the shape {tuple(labels.shape)}, but the segment has {tuple(hidden.shape[:2])}: give one "
+                "label for each token."
             )
+        check_token_ids(name, labels, self.crit.n_token, ignored=IGNORED_LABEL)
         if not shifted:
             hidden, labels = hidden[:, :-1], labels[:, 1:]
         labels = labels.to(hidden.device)
@@ -174,35 +185,97 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
                 criterion.max_position_embeddings = None
         return criteria
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False
+    def new_cache(self, mems: Sequence[Tensor] | None = None) -> TransfoXLCache:
+        """Return a cache for inference; see `TransfoXLModel.new_cache`."""
+        return self.transformer.new_cache(mems)
+
+    def _prepare_cache_for_generation(
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        generation_mode: GenerationMode,
+        batch_size: int,
+        max_cache_length: int,
+    ) -> None:
+        """Put a cache where `generate()` looks for it, and let it read long prompts segment by segment.
+
+        Without a memory, or with positions in the hidden states, there is nothing to cache.
+        """
+        given = model_kwargs.get("past_key_values")
+        mems = model_kwargs.pop("mems", None)
+        if generation_config.use_cache is False:
+            return
+        if given is not None:
+            given._is_user_defined = True
+        elif self.transformer.mem_len == 0 or self.config.attn_type in (2, 3):
+            model_kwargs["mems"] = mems
+            return
+        else:
+            cache = model_kwargs["past_key_values"] = self.new_cache(mems)
+            copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+            if mems is not None and copies > 1:
+                cache.batch_repeat_interleave(copies)
+            if generation_config.is_assistant:
+                cache.activate_past_recording()
+        if generation_config.prefill_chunk_size is None and model_kwargs.get("inputs_embeds") is None:
+            generation_config.prefill_chunk_size = self._longest_segment()
+
+    def _longest_segment(self) -> int:
+        """Return how many positions of a prompt are read at once.
+
+        With `same_length` every token sees the same window however the prompt is cut. Otherwise the cut is part of the
+        result, and a prompt is cut only where it is longer than what the model was made for.
+        """
+        if self.transformer.same_length:
+            return LONGEST_SEGMENT
+        return max(self.config.tgt_len, self.transformer.mem_len)
 
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        past_key_values: Sequence[Tensor] | None = None,
+        next_sequence_length: int | None = None,
+        past_key_values: TransfoXLCache | Sequence[Tensor] | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool | None = False,
         mems: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return what `forward` needs for the next token: all of the prompt first, then the newest token and memory.
+        """Return what `forward` needs for the next tokens.
 
-        `generate()` keeps the returned `mems` under the name `past_key_values`.
+        `past_key_values` is a cache, or the memory that `forward` returned, which `generate()` keeps under this name.
+        With neither, all tokens are read anew.
         """
-        inputs = {"mems": mems, "use_cache": use_cache, "logits_to_keep": logits_to_keep}
-        if past_key_values is not None:
-            return {**inputs, "input_ids": input_ids[:, -1:], "mems": past_key_values}
-        if inputs_embeds is not None and input_ids.shape[1] == 0:
-            return {**inputs, "inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
-        return {**inputs, "input_ids": input_ids, "attention_mask": attention_mask}
+        if past_key_values is None:
+            next_sequence_length = None
+        elif not isinstance(past_key_values, TransfoXLCache):
+            past_key_values, mems, next_sequence_length = None, past_key_values, 1
+        name, sequence = "input_ids", input_ids
+        if inputs_embeds is not None and is_first_iteration:
+            name, sequence = "inputs_embeds", inputs_embeds
+        if next_sequence_length is not None:
+            sequence = sequence[:, -next_sequence_length:]
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, -sequence.shape[1] :]
+        return {
+            name: sequence,
+            "mems": mems,
+            "past_key_values": past_key_values,
+            "attention_mask": attention_mask,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
 
     @staticmethod
-    def _reorder_cache(past_key_values: Sequence[Tensor], beam_idx: Tensor) -> list[Tensor]:
-        return memory.reorder(past_key_values, beam_idx)
+    def _reorder_cache(
+        past_key_values: TransfoXLCache | Sequence[Tensor], beam_idx: Tensor
+    ) -> TransfoXLCache | list[Tensor]:
+        if not isinstance(past_key_values, TransfoXLCache):
+            return memory.reorder(past_key_values, beam_idx)
+        past_key_values.reorder_cache(beam_idx)
+        return past_key_values
 
 
 class TransfoXLForSequenceClassification(TransfoXLPreTrainedModel):

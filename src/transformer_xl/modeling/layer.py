@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from transformer_xl.modeling.attention import MultiHeadAttention
+from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.pretrained_config import TransfoXLConfig
 
 
@@ -49,10 +50,12 @@ class DecoderLayer(GradientCheckpointingLayer):
         visible: Tensor,
         head_mask: Tensor | None = None,
         need_weights: bool = False,
+        window: ProjectedWindow | None = None,
+        order: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the segment after this layer [B, T, D], and the weights or None.
 
         The arguments are those of `MultiHeadAttention.forward`.
         """
-        hidden, weights = self.dec_attn(hidden, context, positions, visible, head_mask, need_weights)
+        hidden, weights = self.dec_attn(hidden, context, positions, visible, head_mask, need_weights, window, order)
         return self.pos_ff(hidden), weights

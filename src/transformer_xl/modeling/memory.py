@@ -1,4 +1,4 @@
-"""How memory is laid out, begun, grown, reset and reordered; no other file knows.
+"""How memory is laid out, begun, grown, reset, reordered and cached; no other file knows.
 
 A memory is a list with one tensor [M, B, D] for each layer: the inputs of that layer at the last M positions, oldest
 first, without gradient. With `initial_memory="empty"` a row of zeros means that there is no token: it is never attended
@@ -8,14 +8,18 @@ Example:
     >>> out = model(ids)
     >>> mems = reset(out.mems, torch.tensor([True, False]))  # the first text has ended, the second goes on
     >>> out = model(next_ids, mems=mems)
+
+For inference, where the weights stand still, a `TransfoXLCache` holds the same positions as projected keys and values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 Memory = list[Tensor]
 
@@ -83,4 +87,238 @@ def remember(context: Tensor, query_length: int, memory_length: int, extended_le
     """
     stop = context.shape[1] - min(extended_length, query_length)
     kept = context[:, max(0, stop - memory_length) : stop]
-    return kept.detach().transpose(0, 1).contiguous()
+    return kept.detach().transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+class ProjectedWindow(CacheLayerMixin):
+    """Keys and values of one layer's last positions, projected once and read at every step.
+
+    Positions enter the attention through distances alone, so that these projections stay exact while the window slides.
+    The buffers are longer than the window: a step writes at their end and reads a view, and only when they are full is
+    the window moved to the front.
+
+    Args:
+        length: Number W of past positions that the next segment's first query may attend to.
+    """
+
+    is_croppable = True
+    supports_early_init = False
+    SLACK = 256
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self.record_past = False
+        self.first = self.stop = 0
+        self.keys: Tensor
+        self.values: Tensor
+
+    @property
+    def past_length(self) -> int:
+        """Number of past positions in reach."""
+        return min(self.stop - self.first, self.length)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make room for windows of keys and values [B, H, any, K]."""
+        batch_size, num_heads, added, head_size = key_states.shape
+        capacity = self.length + added + self.SLACK
+        self.keys = key_states.new_empty(batch_size, num_heads, head_size, capacity)
+        self.values = value_states.new_empty(batch_size, num_heads, capacity, head_size)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, order: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add a segment and return all keys and values that its queries may meet.
+
+        Args:
+            key_states: [B, H, T, K].
+            value_states: [B, H, T, K].
+            order: Positions of window and segment in the order wanted [B, S] (see `padding.Arrangement`), or None.
+            kwargs: What other caches of transformers take; nothing here.
+
+        Returns:
+            Keys and values [B, H, S, K] with S = past length + T.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        added = key_states.shape[2]
+        visible = self.past_length + added
+        self._make_room(added)
+        self.keys[..., self.stop : self.stop + added] = key_states.mT
+        self.values[:, :, self.stop : self.stop + added] = value_states
+        self.stop += added
+        window = slice(self.stop - visible, self.stop)
+        if order is not None:
+            by_key = order[:, None, :, None].expand(-1, key_states.shape[1], -1, key_states.shape[3])
+            self.keys[..., window] = self.keys[..., window].mT.gather(2, by_key).mT
+            self.values[:, :, window] = self.values[:, :, window].gather(2, by_key)
+        return self.keys[..., window].mT, self.values[:, :, window]
+
+    def _make_room(self, added: int) -> None:
+        capacity = self.keys.shape[-1]
+        if self.stop + added <= capacity:
+            return
+        kept = self.stop - self.first if self.record_past else self.past_length
+        keys = self.keys[..., self.stop - kept : self.stop]
+        values = self.values[:, :, self.stop - kept : self.stop]
+        if kept + added > capacity:
+            capacity = kept + added + self.SLACK
+            self.keys = keys.new_empty(*keys.shape[:-1], capacity)
+            self.values = values.new_empty(*values.shape[:2], capacity, values.shape[-1])
+        else:
+            keys, values = keys.clone(), values.clone()
+        self.keys[..., :kept] = keys
+        self.values[:, :, :kept] = values
+        self.first, self.stop = 0, kept
+
+    def activate_past_recording(self) -> None:
+        """Forget nothing until `crop` is called, so that any number of positions can be taken back."""
+        self.record_past = True
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last `-tokens_to_remove` positions (0 or a negative number)."""
+        if tokens_to_remove > 0:
+            raise ValueError(f"crop({tokens_to_remove}) is not possible: give the number of positions negated.")
+        if tokens_to_remove and not self.record_past:
+            raise ValueError(f"crop({tokens_to_remove}) needs activate_past_recording() before positions are added.")
+        self.stop += tokens_to_remove
+        if self.stop < self.first:
+            raise ValueError(f"crop({tokens_to_remove}) would take back more positions than the window has recorded.")
+        self.first = max(self.first, self.stop - self.length)
+
+    def reset(self) -> None:
+        """Forget everything, the beginning included."""
+        self.first = self.stop = 0
+        self.is_initialized = False
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take the rows of the batch in the order of `beam_idx`."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row of the batch."""
+        self.keys = self.keys.repeat_interleave(repeats, dim=0)
+        self.values = self.values.repeat_interleave(repeats, dim=0)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the rows `indices` of the batch."""
+        self.keys = self.keys[indices.to(self.keys.device)]
+        self.values = self.values[indices.to(self.values.device)]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the number of keys that a segment of `query_length` meets, and 0."""
+        return self.past_length + query_length, 0
+
+    def reset_rows(self, rows: Tensor, key_row: Tensor, value_row: Tensor) -> None:
+        """Put one key and value [1, H, 1, K] at every position of the chosen rows of the batch [B]."""
+        chosen = rows.to(self.keys.device)[:, None, None, None]
+        self.keys = torch.where(chosen, key_row.mT, self.keys)
+        self.values = torch.where(chosen, value_row, self.values)
+
+    def get_seq_length(self) -> int:
+        """Return the number of past positions in reach."""
+        return self.past_length
+
+    def get_max_length(self) -> int:
+        """Return -1: a text may go on for ever."""
+        return -1
+
+
+class TransfoXLCache(Cache):
+    """The memory of all layers as projected keys and values: what `generate()` and scoring carry along.
+
+    A cache is made by `TransfoXLModel.new_cache` and filled by the model; it belongs to that model, to its weights and
+    to the memory length, clamp and window that it had.
+
+    Args:
+        num_layers: Number of layers L.
+        length: Number W of past positions in reach of the next segment's first query.
+        beginning: The key and value [1, H, 1, K] of each layer that a text begins with W of, or None if it begins with
+            nothing.
+    """
+
+    def __init__(self, num_layers: int, length: int, beginning: list[tuple[Tensor, Tensor]] | None) -> None:
+        self.windows = [ProjectedWindow(length) for _ in range(num_layers)]
+        super().__init__(layers=[*self.windows])
+        self.beginning = beginning
+        self.distance_keys: list[Tensor] = []
+        self.num_seen = 0
+        self._exists: Tensor | None = None
+
+    @property
+    def past_length(self) -> int:
+        """Number of past positions in reach, those of the initial memory included."""
+        return self.windows[0].past_length
+
+    @property
+    def exists(self) -> Tensor | None:
+        """Which of the past positions may be attended to [B, past length]; None for all."""
+        return None if self._exists is None else self._exists[:, self._exists.shape[1] - self.past_length :]
+
+    def begin(self, batch_size: int) -> None:
+        """Fill the windows with the initial memory if they hold nothing yet."""
+        if self.beginning is None or self.windows[0].is_initialized:
+            return
+        for window, (key, value) in zip(self.windows, self.beginning, strict=True):
+            shape = (batch_size, -1, window.length, -1)
+            window.update(key.expand(shape), value.expand(shape))
+
+    def advance(self, exists: Tensor | None, num_added: int) -> None:
+        """Note that all layers have got another segment.
+
+        Args:
+            exists: Which positions of window and segment may be attended to [B, S]; None for all.
+            num_added: Length T of the segment, padding included.
+        """
+        self.num_seen += num_added
+        if exists is None:
+            return
+        recorded = self.windows[0].stop - self.windows[0].first if self.windows[0].record_past else self.past_length
+        if self._exists is not None:
+            older = self._exists[:, : max(0, self._exists.shape[1] - exists.shape[1] + num_added)]
+            exists = torch.cat([older, exists], dim=1)
+        self._exists = exists[:, -recorded:]
+
+    def reset_rows(self, rows: Tensor) -> None:
+        """Bring the chosen rows of the batch, boolean [B], back to the beginning of a text."""
+        if self.beginning is not None:
+            for window, (key, value) in zip(self.windows, self.beginning, strict=True):
+                window.reset_rows(rows, key, value)
+            return
+        if self._exists is None:
+            self._exists = torch.ones(rows.shape[0], self.past_length, dtype=torch.bool, device=rows.device)
+        self._exists = self._exists & ~rows.to(self._exists.device)[:, None]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of positions read so far, padding included."""
+        return self.num_seen
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last `-tokens_to_remove` positions."""
+        super().crop(tokens_to_remove)
+        self.num_seen += tokens_to_remove
+        if self._exists is not None and tokens_to_remove:
+            self._exists = self._exists[:, :tokens_to_remove]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._exists = None
+        self.num_seen = 0
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take the rows of the batch in the order of `beam_idx`."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row of the batch."""
+        super().batch_repeat_interleave(repeats)
+        if self._exists is not None:
+            self._exists = self._exists.repeat_interleave(repeats, dim=0)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the rows `indices` of the batch."""
+        super().batch_select_indices(indices)
+        if self._exists is not None:
+            self._exists = self._exists[indices.to(self._exists.device)]

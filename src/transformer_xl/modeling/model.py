@@ -20,6 +20,7 @@ from transformer_xl.modeling.attention import (
 )
 from transformer_xl.modeling.distances import PositionalEmbedding, inverse_frequencies, rows_of_distances
 from transformer_xl.modeling.layer import DecoderLayer
+from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.outputs import TransfoXLModelOutput
 from transformer_xl.modeling.padding import Arrangement, arrange
 from transformer_xl.ops.visibility import visible_positions
@@ -187,11 +188,8 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             self.r_bias = nn.Parameter(torch.empty(config.n_layer, longest, config.n_head))
 
     def _attention(self) -> MultiHeadAttention:
-        config = self.config
-        if config.attn_type == 0:
-            biases = (None, None) if config.untie_r else (self.r_w_bias, self.r_r_bias)
-            return TransformerXLAttention(config, *biases)
-        return ShawAttention(config) if config.attn_type == 1 else AbsoluteAttention(config)
+        attention_classes = {0: TransformerXLAttention, 1: ShawAttention, 2: AbsoluteAttention, 3: AbsoluteAttention}
+        return attention_classes[self.config.attn_type](self.config)
 
     def tied_weights(self) -> dict[str, str]:
         """Return the biases that all layers share unless `untie_r`."""
@@ -224,6 +222,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         *,
         attention_mask: Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: TransfoXLCache | None = None,
     ) -> tuple[Any, ...] | TransfoXLModelOutput:
         """Read one segment.
 
@@ -239,6 +238,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
                 Padding may stand on either side; a padded row gives what the row alone gives, and what padding leaves
                 in the memory is not attended to as a token.
             use_cache: Whether to return the memory.
+            past_key_values: A cache of `new_cache` in the place of `mems`, for inference: the segment is added to it.
 
         Returns:
             `TransfoXLModelOutput`, or a tuple of its fields that are not None.
@@ -256,16 +256,24 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         use_cache = self.config.use_cache if use_cache is None else use_cache
 
         hidden = self.word_emb(input_ids) if inputs_embeds is None else inputs_embeds
-        query_length = hidden.shape[1]
-        pasts = self._pasts(mems, hidden)
-        memory_length = pasts[0].shape[1]
+        batch_size, query_length, _ = hidden.shape
+        cache = past_key_values
+        if cache is None:
+            pasts = self._pasts(mems, hidden)
+            memory_length = pasts[0].shape[1]
+            memory_exists = self._memory_exists(pasts)
+        else:
+            self._prepare_cache(cache, mems, batch_size)
+            pasts = None
+            memory_length = cache.past_length
+            memory_exists = cache.exists
         key_length = memory_length + query_length
-        arrangement = self._arrangement(pasts, attention_mask, query_length)
+        arrangement = self._arrangement(attention_mask, memory_exists, batch_size, memory_length, query_length)
         window = self.mem_len if self.same_length and self.mem_len > 0 else None
         visible = visible_positions(
             query_length, key_length, window=window, visible_keys=arrangement.exists, device=hidden.device
         )
-        positions = self._positions(key_length, hidden)
+        positions = self._positions(key_length, hidden, cache)
         head_masks = self._head_masks(head_mask)
 
         hidden = arrangement.segment(hidden)
@@ -273,26 +281,90 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             hidden = self.drop(hidden)
         new_mems, hidden_states, attentions = [], [], []
         for i, layer in enumerate(self.layers):
-            past = pasts[i]
-            if self.attn_type == 3 or (self.attn_type == 2 and i == 0):
-                past = past + arrangement.memory_rows(positions[i], memory_length)
-                hidden = hidden + positions[i][memory_length:]
-            if self.attn_type == 2 and i == 0:
-                hidden = self.drop(hidden)
-            context = arrangement.context(torch.cat([past, hidden], dim=1) if memory_length else hidden)
-            if use_cache and self.mem_len > 0:
-                new_mems.append(memory.remember(context, query_length, self.mem_len, self.ext_len))
+            if pasts is None:
+                context = hidden
+            else:
+                past = pasts[i]
+                if self.attn_type == 3 or (self.attn_type == 2 and i == 0):
+                    past = past + arrangement.memory_rows(positions[i], memory_length)
+                    hidden = hidden + positions[i][memory_length:]
+                if self.attn_type == 2 and i == 0:
+                    hidden = self.drop(hidden)
+                context = arrangement.context(torch.cat([past, hidden], dim=1) if memory_length else hidden)
+                if use_cache and self.mem_len > 0:
+                    new_mems.append(memory.remember(context, query_length, self.mem_len, self.ext_len))
             hidden_states.append(hidden)
-            hidden, weights = layer(hidden, context, positions[i], visible, head_masks[i], output_attentions)
+            hidden, weights = layer(
+                hidden,
+                context,
+                positions[i],
+                visible,
+                head_masks[i],
+                output_attentions,
+                None if cache is None else cache.windows[i],
+                arrangement.context_order,
+            )
             attentions.append(weights)
+        if cache is not None:
+            cache.advance(arrangement.exists, query_length)
         hidden = arrangement.restore_segment(self.drop(hidden))
         output = TransfoXLModelOutput(
             last_hidden_state=hidden,
             mems=new_mems or None,
             hidden_states=(*map(arrangement.restore_segment, hidden_states), hidden) if output_hidden_states else None,
             attentions=tuple(map(arrangement.restore_weights, attentions)) if output_attentions else None,
+            past_key_values=cache,
         )
         return output if return_dict else output.to_tuple()
+
+    def new_cache(self, mems: Sequence[Tensor] | None = None) -> TransfoXLCache:
+        """Return a cache for inference, to be given as `past_key_values`.
+
+        Keys and values of past positions are then projected once rather than at every call. It holds what `mems` hold,
+        or the beginning of a text, and belongs to the memory length, clamp and `same_length` of this moment.
+
+        Args:
+            mems: A memory to go on from, one tensor [M, B, D] for each layer.
+
+        Raises:
+            ValueError: The attention type adds positions to hidden states, so that keys and values do change.
+        """
+        if self.attn_type in (2, 3):
+            raise ValueError(
+                f"attn_type={self.attn_type} has no cache: its positions are part of the hidden states and change at "
+                "every step, so pass mems instead."
+            )
+        beginning = None
+        if self.config.initial_memory == "zeros":
+            zero = next(self.word_emb.parameters()).new_zeros(1, 1, self.config.d_model)
+            beginning = self._projected([zero] * self.n_layer)
+        cache = TransfoXLCache(self.n_layer, max(0, self.mem_len - int(self.same_length)), beginning)
+        if mems is not None:
+            pasts = [layer.transpose(0, 1).to(self.dtype) for layer in mems]
+            rows = self._projected(pasts)
+            for window, (key, value) in zip(cache.windows, rows, strict=True):
+                window.update(key, value)
+            cache.advance(self._memory_exists(pasts), 0)
+        return cache
+
+    @torch.no_grad()
+    def _projected(self, pasts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values [B, H, M, K] of the memory of each layer [B, M, D]."""
+        rows = []
+        for layer, past in zip(self.layers, pasts, strict=True):
+            attention = cast(MultiHeadAttention, layer.dec_attn)
+            _, key, value = attention.project(past, past)
+            rows.append((attention.split_heads(key), attention.split_heads(value)))
+        return rows
+
+    def _prepare_cache(self, cache: TransfoXLCache, mems: Sequence[Tensor] | None, batch_size: int) -> None:
+        if mems is not None:
+            raise ValueError("Give either mems or past_key_values: new_cache(mems) makes the one of the other.")
+        if torch.is_grad_enabled():
+            raise ValueError(
+                "past_key_values holds no gradients: call the model under torch.no_grad(), or pass mems to train."
+            )
+        cache.begin(batch_size)
 
     def _pasts(self, mems: Sequence[Tensor] | None, hidden: Tensor) -> list[Tensor]:
         """Return the memory of each layer batch-first [B, M, D]."""
@@ -308,29 +380,47 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             )
         return [layer.transpose(0, 1).to(hidden) for layer in mems]
 
-    def _arrangement(self, pasts: list[Tensor], attention_mask: Tensor | None, query_length: int) -> Arrangement:
-        batch_size, memory_length, _ = pasts[0].shape
-        key_length = memory_length + query_length
-        memory_exists = is_token = None
-        if self.config.initial_memory == "empty" and memory_length:
-            memory_exists = memory.rows_with_tokens(pasts[-1])
-        if attention_mask is not None:
-            if attention_mask.shape not in ((batch_size, query_length), (batch_size, key_length)):
-                raise ValueError(
-                    f"attention_mask has the shape {tuple(attention_mask.shape)}, but must be "
-                    f"{(batch_size, query_length)} for the segment or {(batch_size, key_length)} with the memory."
-                )
-            is_token = attention_mask[:, -query_length:].bool()
-            if attention_mask.shape[1] == key_length and memory_length:
-                in_mask = attention_mask[:, :memory_length].bool()
-                memory_exists = in_mask if memory_exists is None else memory_exists & in_mask
-        return arrange(is_token, memory_exists, memory_length, query_length)
+    def _memory_exists(self, pasts: list[Tensor]) -> Tensor | None:
+        """Return which rows of the memory hold a token [B, M]; None if all may be attended to."""
+        if self.config.initial_memory == "zeros" or pasts[0].shape[1] == 0:
+            return None
+        return memory.rows_with_tokens(pasts[-1])
 
-    def _positions(self, key_length: int, like: Tensor) -> list[Any]:
+    def _arrangement(
+        self,
+        attention_mask: Tensor | None,
+        memory_exists: Tensor | None,
+        batch_size: int,
+        memory_length: int,
+        query_length: int,
+    ) -> Arrangement:
+        if attention_mask is None:
+            return arrange(None, memory_exists, memory_length, query_length)
+        key_length = memory_length + query_length
+        if attention_mask.shape not in ((batch_size, query_length), (batch_size, key_length)):
+            raise ValueError(
+                f"attention_mask has the shape {tuple(attention_mask.shape)}, but must be "
+                f"{(batch_size, query_length)} for the segment or {(batch_size, key_length)} with the memory."
+            )
+        if attention_mask.shape[1] == key_length and memory_length:
+            in_mask = attention_mask[:, :memory_length].bool()
+            memory_exists = in_mask if memory_exists is None else memory_exists & in_mask
+        return arrange(attention_mask[:, -query_length:].bool(), memory_exists, memory_length, query_length)
+
+    def _positions(self, key_length: int, like: Tensor, cache: TransfoXLCache | None) -> list[Any]:
         """Return for each layer what its attention type takes in for positions.
 
-        Encodings of distances [S, D] (attn_type 0, 2), the learned tables (1), or learned positions [S, D] (3).
+        Encodings of distances [S, D] (attn_type 0, 2), or with a cache their projections [H, S, K]; learned tables (1);
+        learned positions [S, D] (3).
         """
+        if self.attn_type == 0 and cache is not None:
+            if not cache.distance_keys or cache.distance_keys[0].shape[-1] < key_length:
+                encodings = self.pos_emb(key_length, self.clamp_len, like)
+                cache.distance_keys = [
+                    cast(TransformerXLAttention, layer.dec_attn).project_distances(encodings).mT.contiguous()
+                    for layer in self.layers
+                ]
+            return [distance_key[..., -key_length:].mT for distance_key in cache.distance_keys]
         if self.attn_type in (0, 2):
             encodings = self.pos_emb(key_length, self.clamp_len, like)
             return [self.drop(encodings) if self.attn_type == 0 else encodings] * self.n_layer

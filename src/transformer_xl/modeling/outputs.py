@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
+from transformers.cache_utils import Cache
 from transformers.utils.generic import ModelOutput
 
 
@@ -18,12 +19,14 @@ class TransfoXLModelOutput(ModelOutput):
             `use_cache` is False.
         hidden_states: The input of each layer and the last output, L + 1 tensors [B, T, D], if asked for.
         attentions: The weights of each layer [B, H, T, M + T], if asked for.
+        past_key_values: The cache that was given, with this segment in it.
     """
 
     last_hidden_state: Tensor | None = None
     mems: list[Tensor] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    past_key_values: Cache | None = None
 
 
 @dataclass
@@ -38,6 +41,7 @@ class TransfoXLLMHeadModelOutput(ModelOutput):
         hidden_states: As in `TransfoXLModelOutput`.
         attentions: As in `TransfoXLModelOutput`.
         loss: Mean of the losses of all labels that are not -100; 0 if there is none.
+        past_key_values: As in `TransfoXLModelOutput`.
     """
 
     losses: Tensor | None = None
@@ -46,6 +50,7 @@ class TransfoXLLMHeadModelOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     loss: Tensor | None = None
+    past_key_values: Cache | None = None
 
     @property
     def logits(self) -> Tensor | None:

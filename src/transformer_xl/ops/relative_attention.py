@@ -23,7 +23,8 @@ def relative_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Return what each query reads from the visible keys, and on request the weights it read with.
 
-    The fused implementation serves everything but requests for weights, which only matrix products can show.
+    Matrix products serve a single query, for which they read each key once and copy none, and requests for weights; the
+    fused implementation serves all else.
 
     Args:
         query: [B, H, T, K], the last T of the S positions.
@@ -45,6 +46,6 @@ def relative_attention(
     Source: Dai et al. 2019, section 3.3; `reference.attention` states the formula.
     """
     terms = (query, key, value, visible, distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
-    if need_weights:
-        return matrix_products.attention(*terms, need_weights=True)
+    if need_weights or query.shape[2] == 1:
+        return matrix_products.attention(*terms, need_weights=need_weights)
     return fused.attention(*terms), None

@@ -28,11 +28,18 @@ def shifted_distance_scores(
     Returns:
         [B, H, T, S]; columns of later positions hold arbitrary finite numbers and have to be masked.
     """
-    query_length, key_length = query.shape[2], distance_key.shape[1]
+    batch_size, _, query_length, _ = query.shape
+    key_length = distance_key.shape[1]
     position_query = query if position_bias is None else query + position_bias[:, None]
-    padded = torch.nn.functional.pad(distance_key, (0, 0, 1, 0))
-    scores = (position_query * scale) @ padded.mT
+    is_shifted = query_length > 1
+    if is_shifted:
+        distance_key = torch.nn.functional.pad(distance_key, (0, 0, 1, 0))
+    # All rows of the batch meet the same distances: one product for each head.
+    scores: Tensor = (position_query * scale).transpose(0, 1).flatten(1, 2) @ distance_key.mT
     if distance_bias is not None:
-        scores = scores + torch.nn.functional.pad(distance_bias * scale, (1, 0))[:, None]
+        scores = scores + torch.nn.functional.pad(distance_bias * scale, (int(is_shifted), 0))[:, None]
+    scores = scores.unflatten(1, (batch_size, query_length)).transpose(0, 1)
+    if not is_shifted:
+        return scores
     shifted: Tensor = scores.flatten(2)[..., query_length:].unflatten(2, (query_length, key_length))
     return shifted
