@@ -180,6 +180,32 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             parts.append(cluster + torch.log_softmax(self.band_logits(i, hidden).float(), dim=-1))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else head
 
+    def top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities and ids of the k likeliest tokens, likeliest first: [N, D] -> [N, k] twice.
+
+        They are those that `log_prob` would give, but a tail cluster is computed only for the rows in which it can win:
+        no token of it is likelier than the cluster itself.
+        """
+        shortlist = self.bands[0].stop
+        if k > shortlist:
+            scores, ids = self.log_prob(hidden).topk(k, dim=-1)
+            return scores, ids
+        head = torch.log_softmax(self.band_logits(0, hidden).float(), dim=-1)
+        best, best_ids = head[:, :shortlist].topk(k, dim=-1)
+        for i, band in enumerate(self.bands[1:], start=1):
+            cluster = head[:, shortlist + i - 1]
+            rows = (cluster > best[:, -1]).nonzero().squeeze(-1)
+            if len(rows) == 0:
+                continue
+            tail = torch.log_softmax(self.band_logits(i, hidden[rows]).float(), dim=-1) + cluster[rows, None]
+            found, found_ids = tail.topk(min(k, band.size), dim=-1)
+            candidates = torch.cat([best[rows], found], dim=-1)
+            candidate_ids = torch.cat([best_ids[rows], found_ids + band.start], dim=-1)
+            kept, places = candidates.topk(k, dim=-1)
+            best = best.index_copy(0, rows, kept)
+            best_ids = best_ids.index_copy(0, rows, candidate_ids.gather(-1, places))
+        return best, best_ids
+
     def band_logits(self, i: int, hidden: Tensor) -> Tensor:
         """Return the scores of the tokens of band `i`, and for the head band also of the clusters.
 

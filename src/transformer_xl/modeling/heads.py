@@ -207,7 +207,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             return
         if given is not None:
             given._is_user_defined = True
-        elif self.transformer.mem_len == 0 or self.config.attn_type in (2, 3):
+        elif not self.transformer.has_cache:
             model_kwargs["mems"] = mems
             return
         else:
@@ -218,13 +218,14 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             if generation_config.is_assistant:
                 cache.activate_past_recording()
         if generation_config.prefill_chunk_size is None and model_kwargs.get("inputs_embeds") is None:
-            generation_config.prefill_chunk_size = self._longest_segment()
+            generation_config.prefill_chunk_size = self.longest_segment
 
-    def _longest_segment(self) -> int:
-        """Return how many positions of a prompt are read at once.
+    @property
+    def longest_segment(self) -> int:
+        """How many positions of a long text are read at once.
 
-        With `same_length` every token sees the same window however the prompt is cut. Otherwise the cut is part of the
-        result, and a prompt is cut only where it is longer than what the model was made for.
+        With `same_length` every token sees the same window however the text is cut. Otherwise the cut is part of the
+        result, and a text is cut only where it is longer than what the model was made for.
         """
         if self.transformer.same_length:
             return LONGEST_SEGMENT

@@ -122,8 +122,8 @@ class ProjectedWindow(CacheLayerMixin):
         """Make room for windows of keys and values [B, H, any, K]."""
         batch_size, num_heads, added, head_size = key_states.shape
         capacity = self.length + added + self.SLACK
-        self.keys = key_states.new_empty(batch_size, num_heads, head_size, capacity)
-        self.values = value_states.new_empty(batch_size, num_heads, capacity, head_size)
+        self.keys = key_states.new_zeros(batch_size, num_heads, head_size, capacity)
+        self.values = value_states.new_zeros(batch_size, num_heads, capacity, head_size)
         self.is_initialized = True
 
     def update(
@@ -164,8 +164,8 @@ class ProjectedWindow(CacheLayerMixin):
         values = self.values[:, :, self.stop - kept : self.stop]
         if kept + added > capacity:
             capacity = kept + added + self.SLACK
-            self.keys = keys.new_empty(*keys.shape[:-1], capacity)
-            self.values = values.new_empty(*values.shape[:2], capacity, values.shape[-1])
+            self.keys = keys.new_zeros(*keys.shape[:-1], capacity)
+            self.values = values.new_zeros(*values.shape[:2], capacity, values.shape[-1])
         else:
             keys, values = keys.clone(), values.clone()
         self.keys[..., :kept] = keys
@@ -279,6 +279,38 @@ class TransfoXLCache(Cache):
             older = self._exists[:, : max(0, self._exists.shape[1] - exists.shape[1] + num_added)]
             exists = torch.cat([older, exists], dim=1)
         self._exists = exists[:, -recorded:]
+
+    def clone(self) -> TransfoXLCache:
+        """Return a cache with the same past that goes its own way."""
+        other = TransfoXLCache(len(self.windows), self.windows[0].length, self.beginning)
+        other.load_state(self.state())
+        other.distance_keys = self.distance_keys
+        return other
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that is kept of the past, by name.
+
+        The buffers are whole, as they lie in memory, so that what goes on from them repeats to the bit.
+        """
+        state = {"num_seen": torch.tensor(self.num_seen)}
+        if self._exists is not None:
+            state["exists"] = self._exists.contiguous()
+        for i, window in enumerate(self.windows):
+            if window.is_initialized:
+                state[f"{i}.place"] = torch.tensor([window.first, window.stop])
+                state[f"{i}.keys"] = window.keys
+                state[f"{i}.values"] = window.values
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up the past that `state()` of a cache of the same model returned; the tensors are copied."""
+        self.num_seen = int(state["num_seen"])
+        self._exists = state["exists"].clone() if "exists" in state else None
+        for i, window in enumerate(self.windows):
+            if f"{i}.place" in state:
+                window.first, window.stop = state[f"{i}.place"].tolist()
+                window.keys, window.values = state[f"{i}.keys"].clone(), state[f"{i}.values"].clone()
+                window.is_initialized = True
 
     def reset_rows(self, rows: Tensor) -> None:
         """Bring the chosen rows of the batch, boolean [B], back to the beginning of a text."""

@@ -317,6 +317,11 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         )
         return output if return_dict else output.to_tuple()
 
+    @property
+    def has_cache(self) -> bool:
+        """Whether `new_cache` has something to keep: a memory, and no positions in the hidden states."""
+        return self.mem_len > 0 and self.attn_type in (0, 1)
+
     def new_cache(self, mems: Sequence[Tensor] | None = None) -> TransfoXLCache:
         """Return a cache for inference, to be given as `past_key_values`.
 
