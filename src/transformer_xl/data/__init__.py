@@ -1,0 +1,1 @@
+"""From ids to segments: corpora, and the streams that they are cut into."""

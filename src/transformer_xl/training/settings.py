@@ -1,0 +1,120 @@
+"""Every number of a training run, each with its sentence and its range.
+
+Nothing here imports torch: the command line builds its options from these fields.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from transformer_xl.text.vocabulary import UNITS, Unit
+
+FILE_NAME = "settings.json"
+
+
+def _setting(default: Any, sentence: str, **limits: Any) -> Any:
+    """A field with its sentence; limits: `at_least`, `above`, `at_most`, `below`, `choices`."""
+    return field(default=default, metadata={"sentence": sentence, **limits})
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What is read, and what a symbol of it is."""
+
+    train: str = field(metadata={"sentence": "text to learn from: a UTF-8 file, or builtin:shakespeare"})
+    valid: str | None = _setting(
+        None, "text to validate on: a UTF-8 file or builtin:shakespeare; without it, the last 5 % of the training file"
+    )
+    unit: Unit = _setting("char", "what the model reads and writes one at a time", choices=UNITS)
+    min_count: int = _setting(1, "symbols that occur less often in the training text become <unk>", at_least=1)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The shape of the model."""
+
+    num_layers: int = _setting(4, "number of layers", at_least=1)
+    width: int = _setting(128, "width of the hidden states and embeddings", at_least=2)
+    num_heads: int = _setting(4, "number of attention heads; divides the width", at_least=1)
+    inner_width: int = _setting(256, "inner width of the feed-forward layers", at_least=1)
+    memory_length: int = _setting(64, "past symbols that each layer remembers", at_least=0)
+    pre_norm: bool = _setting(True, "normalise the input of each block rather than its output")
+    dropout: float = _setting(0.0, "share of hidden values dropped while learning", at_least=0, below=1)
+    attention_dropout: float = _setting(0.0, "share of attention weights dropped while learning", at_least=0, below=1)
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.width % self.num_heads or self.width % 2:
+            raise ValueError(
+                f"width is {self.width} and num_heads {self.num_heads}, but the width must be even and "
+                "a multiple of the number of heads"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the model learns."""
+
+    segment_length: int = _setting(64, "symbols that a stream advances in one step", at_least=1)
+    batch_size: int = _setting(8, "streams of the text that are read side by side", at_least=1)
+    steps: int = _setting(4000, "number of steps of the optimiser", at_least=1)
+    minutes: float | None = _setting(
+        None, "minutes that the run may last, evaluations included; when given, it takes the place of steps", above=0
+    )
+    learning_rate: float = _setting(3e-3, "highest learning rate of AdamW", above=0)
+    final_learning_rate: float = _setting(0.05, "last learning rate, as a share of the highest", at_least=0, at_most=1)
+    warm_up: float = _setting(0.05, "share of the run in which the learning rate rises from 0", at_least=0, below=1)
+    beta1: float = _setting(0.9, "decay of AdamW's average of gradients", at_least=0, below=1)
+    beta2: float = _setting(0.99, "decay of AdamW's average of squared gradients", at_least=0, below=1)
+    weight_decay: float = _setting(0.1, "decay of the weight matrices; biases and norms have none", at_least=0)
+    clip_norm: float = _setting(1.0, "largest norm of the gradient", above=0)
+    evaluations: int = _setting(10, "how often the validation text is scored, evenly spread to the end", at_least=1)
+    seed: int = _setting(1, "seed of the first weights and of dropout", at_least=0, below=2**32)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """A complete run: what is read, by which model, and how it learns."""
+
+    text: TextSettings
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def save(self, folder: Path) -> None:
+        """Writes `settings.json` into a folder."""
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _check(settings: TextSettings | ModelSettings | TrainingSettings) -> None:
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value is not None and (mistake := _mistake(each, value)):
+            raise ValueError(f"{each.name} is {value!r}, but must be {mistake}")
+
+
+def _mistake(setting: Field[Any], value: Any) -> str | None:
+    """What the value would have to be, if it is not."""
+    limits = setting.metadata
+    if "choices" in limits and value not in limits["choices"]:
+        return f"one of {', '.join(limits['choices'])}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if "at_least" in limits and value < limits["at_least"]:
+        return f"at least {limits['at_least']}"
+    if "above" in limits and value <= limits["above"]:
+        return f"above {limits['above']}"
+    if "at_most" in limits and value > limits["at_most"]:
+        return f"at most {limits['at_most']}"
+    if "below" in limits and value >= limits["below"]:
+        return f"below {limits['below']}"
+    return None

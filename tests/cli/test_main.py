@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "transformer_xl"]
+VERBS = ["train", "evaluate", "generate"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_needs_neither_torch_nor_transformers(arguments):
+    program = (
+        "import sys\n"
+        f"sys.argv = ['transformer-xl', *{arguments!r}]\n"
+        "from transformer_xl.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'transformers', 'accelerate'} & set(sys.modules), 'too much was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "usage: transformer-xl" in done.stdout
+
+
+def test_help_names_every_verb():
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_without_a_verb_one_is_asked_for():
+    done = subprocess.run(COMMAND, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("transformer-xl: error: ")
+
+
+def test_ctrl_c_says_one_sentence_and_leaves_nothing(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["train", "--train", "builtin:shakespeare", str(out), "--steps", "1000000"]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("transformer-xl: stopped; nothing was written")
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(trained):
+    arguments = ["generate", str(trained), "--prompt", "the", "--length", "2000"]
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(5)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1

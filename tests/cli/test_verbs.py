@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from transformer_xl.cli.main import main
+
+from .conftest import SHORT_RUN, SMALL_MODEL
+
+
+@pytest.mark.parametrize("unit", ["char", "byte", "word"])
+def test_each_unit_goes_all_the_way(unit, toy_text, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["train", "--train", str(toy_text), out, "--unit", unit, *SMALL_MODEL, *SHORT_RUN]) == 0
+    assert main(["evaluate", out, str(toy_text)]) == 0
+    assert main(["generate", out, "--prompt", "the", "--length", "10", "--seed", "1"]) == 0
+    name = {"char": "bits per character", "byte": "bits per byte", "word": "perplexity"}[unit]
+    assert name in capsys.readouterr().out
+
+
+def test_training_shows_a_bar_and_every_evaluation(toy_text, tmp_path, capsys):
+    assert main(["train", "--train", str(toy_text), str(tmp_path / "out"), *SMALL_MODEL, *SHORT_RUN]) == 0
+    output = capsys.readouterr()
+    assert "tokens/s" in output.err
+    assert "bits per character" in output.err
+    assert [line.split(":")[0] for line in output.out.splitlines() if line.startswith("step")] == [
+        "step     10",
+        "step     20",
+    ]
+    assert "target 16, memory 16, no clamp, batch 4" in output.out
+
+
+def test_a_validation_text_of_ones_own_is_used(toy_text, tmp_path, capsys):
+    (tmp_path / "valid.txt").write_text("the dog sat on the cat.\n" * 10, encoding="utf-8")
+    options = ["--valid", str(tmp_path / "valid.txt"), *SMALL_MODEL, *SHORT_RUN]
+    assert main(["train", "--train", str(toy_text), str(tmp_path / "out"), *options]) == 0
+    assert " 239 tokens" in capsys.readouterr().out
+
+
+def test_several_memory_lengths_make_a_table(trained, toy_text, capsys):
+    assert main(["evaluate", str(trained), str(toy_text), "--memory-length", "0", "4", "16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("toy.txt: 3,060 symbols, 0 of them unknown")
+    assert [int(line.split()[0]) for line in lines[2:]] == [0, 4, 16]
+    assert all("target 16" in line for line in lines[2:])
+
+
+def test_unknown_symbols_of_a_text_are_counted(trained, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("the œuvre œ", encoding="utf-8")
+    assert main(["evaluate", str(trained), str(tmp_path / "text.txt")]) == 0
+    assert "11 symbols, 3 of them unknown" in capsys.readouterr().out
+
+
+def test_the_protocol_of_an_evaluation_is_printed(trained, toy_text, capsys):
+    options = ["--target-length", "8", "--memory-length", "12", "--clamp-length", "5", "--batch-size", "2"]
+    assert main(["evaluate", str(trained), str(toy_text), *options]) == 0
+    assert "target 8, memory 12, clamp 5, batch 2" in capsys.readouterr().out
+
+
+def test_a_seed_repeats_the_text(trained, capsys):
+    texts = []
+    for seed in ("1", "1", "2"):
+        assert main(["generate", str(trained), "--prompt", "the ", "--length", "40", "--seed", seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("the ")
+    assert len(texts[0]) == len("the ") + 40 + 1
+
+
+def test_the_text_appears_while_it_is_written(trained, monkeypatch):
+    pieces = []
+    monkeypatch.setattr(sys.stdout, "write", pieces.append)
+    assert main(["generate", str(trained), "--prompt", "the ", "--length", "5"]) == 0
+    assert [len(piece) for piece in pieces if piece] == [4, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_session_goes_on_where_it_stopped(trained, tmp_path, capsys):
+    common = ["generate", str(trained), "--seed", "1"]
+    assert main([*common, "--prompt", "the ", "--length", "20", "--temperature", "0"]) == 0
+    at_once = capsys.readouterr().out
+    pieces = ""
+    for options in (["--prompt", "the "], [], []):
+        session = ["--session", str(tmp_path / "story"), "--length", "5", "--temperature", "0"]
+        assert main([*common, *session, *options]) == 0
+        pieces += capsys.readouterr().out.removesuffix("\n")
+    assert at_once.startswith(pieces)
+    assert len(pieces) == len("the ") + 15

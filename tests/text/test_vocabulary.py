@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer_xl.text.vocabulary import Vocabulary
+
+TEXT = "to be or not to be\nthat is the question\n"
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_characters_and_bytes_come_back_exactly(unit, text):
+    vocabulary = Vocabulary.build(text, unit)
+    assert vocabulary.decode(vocabulary.encode(text, strict=True)) == text
+
+
+def test_words_come_back_with_single_spaces_and_line_ends():
+    vocabulary = Vocabulary.build(TEXT, "word")
+    ids = vocabulary.encode("to  be\n\n not \tto be\n")
+    assert vocabulary.decode(ids) == "to be\n\nnot to be\n"
+
+
+def test_each_line_end_of_words_is_one_eos():
+    vocabulary = Vocabulary.build(TEXT, "word")
+    assert [vocabulary.symbols[i] for i in vocabulary.encode("be\nbe\n")] == ["be", "<eos>", "be", "<eos>"]
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_the_most_frequent_symbol_comes_first(unit):
+    vocabulary = Vocabulary.build(TEXT, unit)
+    counts = np.bincount(vocabulary.encode(TEXT), minlength=len(vocabulary))
+    assert counts.tolist() == sorted(counts, reverse=True)
+
+
+def test_the_order_of_symbols_does_not_depend_on_the_order_of_the_text():
+    assert Vocabulary.build("abcabc", "char").symbols == Vocabulary.build("cbacba", "char").symbols
+
+
+@pytest.mark.parametrize("unit", ["char", "word"])
+def test_unseen_symbols_become_unknown_and_are_counted(unit):
+    vocabulary = Vocabulary.build("a b c", unit)
+    ids = vocabulary.encode("a ä b")
+    assert vocabulary.count_unknown(ids) == 1
+    assert vocabulary.decode(ids) == "a <unk> b"
+
+
+def test_bytes_know_every_text():
+    vocabulary = Vocabulary.build("a", "byte")
+    assert len(vocabulary) == 256
+    assert vocabulary.encode("aä€").tolist() == list("aä€".encode())
+    assert vocabulary.count_unknown(vocabulary.encode("aä€")) == 0
+
+
+def test_rare_symbols_become_unknown():
+    vocabulary = Vocabulary.build("a a a b b c", "word", min_count=2)
+    assert vocabulary.symbols == ("a", "b", "<unk>", "<eos>")
+
+
+def test_an_unknown_symbol_is_named_with_its_place():
+    with pytest.raises(ValueError, match="character 'ß' at position 3"):
+        Vocabulary.build("abc", "char").encode("abcß", strict=True)
+    with pytest.raises(ValueError, match="word 'dog' at position 1"):
+        Vocabulary.build("a cat", "word").encode("a dog", strict=True)
+
+
+@pytest.mark.parametrize(("unit", "size"), [("char", 27), ("byte", 256)])
+def test_ids_take_one_byte_where_they_fit(unit, size):
+    vocabulary = Vocabulary.build("abcdefghijklmnopqrstuvwxyz", unit)
+    assert len(vocabulary) == size
+    assert vocabulary.encode("abc").dtype == np.uint8
+
+
+def test_ids_take_two_bytes_where_one_is_too_small():
+    text = " ".join(map(str, range(300)))
+    assert Vocabulary.build(text, "word").encode(text).dtype == np.uint16
+
+
+def test_streamed_pieces_are_the_decoded_text_while_it_arrives():
+    vocabulary = Vocabulary.build("", "byte")
+    pieces = list(vocabulary.stream("a€".encode()))
+    assert pieces == ["a", "", "", "€", ""]
+    assert list(vocabulary.stream("€".encode()[:2]))[-1] == "\ufffd"
+
+
+@pytest.mark.parametrize("unit", ["char", "byte", "word"])
+def test_a_saved_vocabulary_is_plain_text_and_comes_back_equal(unit, tmp_path):
+    vocabulary = Vocabulary.build("naïve €\n日本", unit)
+    vocabulary.save(tmp_path)
+    loaded = Vocabulary.load(tmp_path)
+    assert (loaded.unit, loaded.symbols) == (vocabulary.unit, vocabulary.symbols)
+    assert json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf-8"))["unit"] == unit
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"unit": "char"}',
+        '{"unit": "char", "symbols": 3}',
+        '{"unit": "line", "symbols": []}',
+        '{"unit": "char", "symbols": ["a", "a", "<unk>"]}',
+        '{"unit": "char", "symbols": ["a"]}',
+        '{"unit": "byte", "symbols": ["a"]}',
+    ],
+)
+def test_a_broken_file_is_refused_by_name(content, tmp_path):
+    (tmp_path / "vocabulary.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"vocabulary\.json' is not a vocabulary"):
+        Vocabulary.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no vocabulary\.json"):
+        Vocabulary.load(tmp_path)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import transformer_xl  # noqa: F401  (the import registers the classes with transformers)
+from transformer_xl.data.corpus import read_text
+from transformer_xl.evaluation import evaluate
+from transformer_xl.text.vocabulary import Vocabulary
+from transformer_xl.training import loop
+from transformer_xl.training.loop import train
+from transformer_xl.training.run_folder import load_run, read_metrics
+
+
+def with_training(settings, **changes):
+    return replace(settings, training=replace(settings.training, **changes))
+
+
+def unigram_entropy(text: str) -> float:
+    """Bits per character that a model without any context needs."""
+    counts = Counter(text)
+    return -sum(count / len(text) * math.log2(count / len(text)) for count in counts.values())
+
+
+def test_a_small_model_learns_more_than_the_frequencies_of_characters(toy_run, tmp_path):
+    score = train(toy_run, tmp_path / "out")
+    assert score.bits_per_symbol < 0.5 * unigram_entropy(read_text(toy_run.text.train))
+
+
+@pytest.mark.parametrize("unit", ["byte", "word"])
+def test_bytes_and_words_are_learned_as_well(unit, toy_run, tmp_path):
+    settings = with_training(toy_run, steps=200)
+    score = train(replace(settings, text=replace(settings.text, unit=unit)), tmp_path / "out")
+    assert score.perplexity < 4
+
+
+def test_the_folder_opens_with_auto_classes_and_carries_its_vocabulary(toy_run, tmp_path):
+    score = train(toy_run, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    vocabulary = Vocabulary.load(tmp_path / "out")
+    assert type(model).__name__ == "TransfoXLLMHeadModel"
+    assert model.config.vocab_size == len(vocabulary)
+    text = read_text(toy_run.text.train)
+    held_out = vocabulary.encode(text[round(len(text) * 0.95) :])
+    assert evaluate(model, held_out, score.protocol).nats == pytest.approx(score.nats)
+
+
+def test_the_same_settings_give_the_same_model(toy_run, tmp_path):
+    for name in ("one", "two"):
+        train(toy_run, tmp_path / name)
+    one, two = (load_run(tmp_path / name)[0].state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_another_seed_gives_another_model(toy_run, tmp_path):
+    scores = {train(with_training(toy_run, seed=seed, steps=3), tmp_path / str(seed)).nats for seed in (1, 2)}
+    assert len(scores) == 2
+
+
+def test_metrics_are_json_lines_of_learning_and_of_every_evaluation(toy_run, tmp_path):
+    score = train(toy_run, tmp_path / "out")
+    metrics = read_metrics(tmp_path / "out")
+    validation = [line for line in metrics if "validation_loss" in line]
+    assert [line["step"] for line in validation] == [20, 40, 60]
+    assert min(line["validation_loss"] for line in validation) == score.loss
+    assert all(line["protocol"] == str(score.protocol) for line in validation)
+    learning = [line for line in metrics if "loss" in line]
+    assert learning[-1]["loss"] < learning[0]["loss"]
+    assert learning[-1]["tokens_per_second"] > 0
+
+
+def test_the_best_model_is_kept_and_not_the_last(toy_run, tmp_path, monkeypatch):
+    scores = []
+
+    def evaluate_worse_and_worse(model, ids, protocol):
+        scores.append(replace(evaluate(model, ids, protocol), nats=1.0 + len(scores)))
+        return scores[-1]
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_worse_and_worse)
+    assert train(toy_run, tmp_path / "kept") == scores[0]
+    monkeypatch.undo()
+    kept, _ = load_run(tmp_path / "kept")
+    train(with_training(toy_run, evaluations=1), tmp_path / "last")
+    last, _ = load_run(tmp_path / "last")
+    assert not torch.equal(kept.crit.out_layers[0].bias, last.crit.out_layers[0].bias)
+
+
+def test_a_run_by_the_clock_stops_in_time(toy_run, tmp_path):
+    began = time.perf_counter()
+    train(with_training(toy_run, minutes=0.02, evaluations=1), tmp_path / "out")
+    assert 1.2 < time.perf_counter() - began < 10
+    assert read_metrics(tmp_path / "out")[-1]["seconds"] == pytest.approx(1.2, abs=1)
+
+
+def test_a_run_of_fewer_steps_than_evaluations_is_whole(toy_run, tmp_path):
+    train(with_training(toy_run, steps=1, evaluations=5), tmp_path / "out")
+    load_run(tmp_path / "out")
+
+
+def test_memory_is_carried_inside_an_epoch_and_dropped_at_its_end(toy_run, tmp_path, monkeypatch):
+    seen = []
+    fresh_model = loop.fresh_model
+
+    def watched(*arguments):
+        model = fresh_model(*arguments)
+        model.register_forward_pre_hook(
+            lambda _, __, named: seen.append(named["mems"]) if model.training else None, with_kwargs=True
+        )
+        return model
+
+    monkeypatch.setattr(loop, "fresh_model", watched)
+    train(toy_run, tmp_path / "out")
+    segments_per_epoch = math.ceil(math.ceil((len(read_text(toy_run.text.train)) * 0.95 - 1) / 4) / 16)
+    starts = [step for step, memory in enumerate(seen) if memory is None]
+    assert starts == list(range(0, 60, segments_per_epoch))
+
+
+def test_a_stopped_run_leaves_nothing_before_its_first_evaluation(toy_run, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "evaluate", interrupt)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_run, tmp_path / "out")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_stopped_run_leaves_the_best_model_so_far(toy_run, tmp_path, monkeypatch):
+    def evaluate_once(*arguments):
+        monkeypatch.setattr(loop, "evaluate", interrupt)
+        return evaluate(*arguments)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_once)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_run, tmp_path / "out")
+    load_run(tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path):
+    before = set(tmp_path.iterdir())
+    with pytest.raises(FloatingPointError, match="try a lower learning_rate"):
+        train(with_training(toy_run, learning_rate=1e30, clip_norm=1e30, warm_up=0.0), tmp_path / "out")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [(64, "the training text has 61 symbols, but 4 streams .* need 65"), (1, "training text"), (0, "is empty")],
+)
+def test_a_text_that_is_too_short_is_refused(length, message, toy_run, tmp_path):
+    Path(toy_run.text.train).write_text("x" * length, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        train(toy_run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_validation_text_that_is_too_short_is_refused(toy_run, tmp_path):
+    (tmp_path / "valid.txt").write_text("x", encoding="utf-8")
+    settings = replace(toy_run, text=replace(toy_run.text, valid=str(tmp_path / "valid.txt")))
+    with pytest.raises(ValueError, match="the validation text has 1 symbols"):
+        train(settings, tmp_path / "out")
+
+
+def test_settings_are_written_beside_the_model(toy_run, tmp_path):
+    train(with_training(toy_run, steps=1), tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))
+    assert saved["model"]["width"] == 32
+
+
+def test_several_processes_are_refused(toy_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "Accelerator", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ValueError, match="started in 2 processes, but runs in one"):
+        train(toy_run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
