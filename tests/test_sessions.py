@@ -136,16 +136,15 @@ def test_another_process_goes_on_to_the_bit(tmp_path):
     model.save_pretrained(tmp_path / "model")
     session = Session(model).feed(some_ids(77))
     session.save(tmp_path / "session.safetensors")
-    program = f"""
-import torch
+    program = """
+import sys, torch
 from transformer_xl import TransfoXLLMHeadModel
 from transformer_xl.sessions import Session
-session = Session.load(TransfoXLLMHeadModel.from_pretrained({str(tmp_path / "model")!r}), {
-        str(tmp_path / "session.safetensors")!r
-    })
-torch.save(session.feed(torch.arange(9)).log_probabilities(), {str(tmp_path / "believed.pt")!r})
+session = Session.load(TransfoXLLMHeadModel.from_pretrained(sys.argv[1]), sys.argv[2])
+torch.save(session.feed(torch.arange(9)).log_probabilities(), sys.argv[3])
 """
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    paths = [str(tmp_path / name) for name in ("model", "session.safetensors", "believed.pt")]
+    subprocess.run([sys.executable, "-c", program, *paths], check=True, capture_output=True)
     believed = torch.load(tmp_path / "believed.pt", weights_only=True)
     assert torch.equal(believed, session.feed(torch.arange(9)).log_probabilities())
 

@@ -77,7 +77,8 @@ class Sampling:
 class Session:
     """A batch of texts that a model reads and writes, with a past of constant size.
 
-    Memory and time of a step do not depend on how much was read. The model is put into evaluation mode.
+    Memory and time of a step do not depend on how much was read, `num_read` tokens, of which `newest` [B] are the last.
+    The model is put into evaluation mode.
 
     Args:
         model: The model at work.
@@ -102,10 +103,17 @@ class Session:
         if seed is None:
             self.generator.seed()
         else:
-            self.generator.manual_seed(seed)
+            self.seed(seed)
         self.num_read = 0
+        self.newest: Tensor | None = None
         self._reader = Reader(model)
         self._hidden: Tensor | None = None
+
+    def seed(self, seed: int) -> None:
+        """Make what is drawn from now on repeatable."""
+        if seed < 0:
+            raise ValueError(f"seed is {seed}, but must be at least 0")
+        self.generator.manual_seed(seed)
 
     @torch.no_grad()
     def feed(self, ids: Tensor) -> Self:
@@ -116,8 +124,7 @@ class Session:
         """
         ids = self._checked(ids)
         for segment in ids.split(self.model.longest_segment, dim=1):
-            self._hidden = self._reader.hidden_states(segment)[:, -1]
-            self.num_read += segment.shape[1]
+            self._note(segment, self._reader.hidden_states(segment))
         return self
 
     @torch.no_grad()
@@ -136,8 +143,7 @@ class Session:
             if self._hidden is None:
                 loss[:, 0] = float("nan")
             losses.append(loss)
-            self._hidden = hidden[:, -1]
-            self.num_read += segment.shape[1]
+            self._note(segment, hidden)
         return torch.cat(losses, dim=1)
 
     @torch.no_grad()
@@ -162,7 +168,8 @@ class Session:
     def fork(self) -> Session:
         """Return a session that has read the same and goes its own way."""
         other = object.__new__(Session)
-        other.model, other.batch_size, other.num_read = self.model, self.batch_size, self.num_read
+        other.model, other.batch_size = self.model, self.batch_size
+        other.num_read, other.newest = self.num_read, self.newest
         other.generator = self.generator.clone_state()
         other._reader = self._reader.fork()
         other._hidden = self._hidden
@@ -187,8 +194,8 @@ class Session:
         """Write the session to one safetensors file; it appears when it is complete."""
         tensors = {f"past.{name}": tensor for name, tensor in self._reader.state().items()}
         tensors["generator"] = self.generator.get_state()
-        if self._hidden is not None:
-            tensors["hidden"] = self._hidden
+        if self._hidden is not None and self.newest is not None:
+            tensors["hidden"], tensors["newest"] = self._hidden, self.newest
         about = {"batch_size": self.batch_size, "num_read": self.num_read, "model": fingerprint(self.model)}
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.unfinished")
@@ -223,10 +230,16 @@ class Session:
         session = cls(model, about["batch_size"])
         session.num_read = about["num_read"]
         session.generator.set_state(tensors.pop("generator"))
-        session._hidden = tensors.pop("hidden").to(model.device) if "hidden" in tensors else None
+        if "hidden" in tensors:
+            session._hidden = tensors.pop("hidden").to(model.device)
+            session.newest = tensors.pop("newest").to(model.device)
         past = {name.removeprefix("past."): tensor.to(model.device) for name, tensor in tensors.items()}
         session._reader.load_state(past)
         return session
+
+    def _note(self, segment: Tensor, hidden: Tensor) -> None:
+        self.newest, self._hidden = segment[:, -1], hidden[:, -1]
+        self.num_read += segment.shape[1]
 
     def _read_something(self) -> Tensor:
         if self._hidden is None:

@@ -135,7 +135,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if shift_labels is not None:
             losses, loss = self._losses(hidden, shift_labels, shifted=True)
         if logits_to_keep is not None or loss is None:
-            scores = self.crit.log_prob(_kept(hidden, logits_to_keep or 0))
+            scores = self.crit.log_prob(_kept(hidden, 0 if logits_to_keep is None else logits_to_keep))
         output = TransfoXLLMHeadModelOutput(
             losses=losses,
             prediction_scores=scores,
@@ -201,20 +201,24 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
 
         Without a memory, or with positions in the hidden states, there is nothing to cache.
         """
+        if self.transformer.mem_len == 0 and model_kwargs.get("inputs_embeds") is not None:
+            raise ValueError(
+                "generate() reads inputs_embeds once and goes on from memory, but mem_len is 0: give input_ids, or a "
+                "memory with reset_memory_length."
+            )
         given = model_kwargs.get("past_key_values")
         mems = model_kwargs.pop("mems", None)
-        if generation_config.use_cache is False:
-            return
+        if mems is not None:
+            copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+            mems = memory.reorder(mems, torch.arange(mems[0].shape[1]).repeat_interleave(copies))
         if given is not None:
             given._is_user_defined = True
-        elif not self.transformer.has_cache:
-            model_kwargs["mems"] = mems
+        elif generation_config.use_cache is False or not self.transformer.has_cache:
+            if mems is not None:
+                model_kwargs["mems"] = mems
             return
         else:
             cache = model_kwargs["past_key_values"] = self.new_cache(mems)
-            copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
-            if mems is not None and copies > 1:
-                cache.batch_repeat_interleave(copies)
             if generation_config.is_assistant:
                 cache.activate_past_recording()
         if generation_config.prefill_chunk_size is None and model_kwargs.get("inputs_embeds") is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -43,6 +43,15 @@ class Reader:
         output = self.model.transformer(input_ids, **self._past())
         self.mems = output.mems
         return output.last_hidden_state
+
+    def losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+        """Read one segment [B, T] and return the negative log-likelihood of each target in nats, [B, T].
+
+        Args:
+            input_ids: The segment.
+            targets: The token after each position; -100 for none, whose loss is 0.
+        """
+        return cast(Tensor, self.read(input_ids, shift_labels=targets).losses)
 
     def fork(self) -> Reader:
         """Return a reader of the same past that goes its own way."""

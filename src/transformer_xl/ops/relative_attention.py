@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from transformer_xl.ops import fused, matrix_products
+from transformer_xl.ops import fused, matrix_products, query_blocks
 
 
 def relative_attention(
@@ -23,8 +24,8 @@ def relative_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Return what each query reads from the visible keys, and on request the weights it read with.
 
-    Matrix products serve a single query, for which they read each key once and copy none, and requests for weights; the
-    fused implementation serves all else.
+    Matrix products serve a single query, for which they read each key once and copy none, and requests for weights. Of
+    the rest, blocks of queries serve distances on the CPU; the fused implementation serves all else.
 
     Args:
         query: [B, H, T, K], the last T of the S positions.
@@ -48,4 +49,6 @@ def relative_attention(
     terms = (query, key, value, visible, distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
     if need_weights or query.shape[2] == 1:
         return matrix_products.attention(*terms, need_weights=need_weights)
+    if distance_key is not None and query.device.type == "cpu" and not torch.compiler.is_compiling():
+        return query_blocks.attention(*terms), None
     return fused.attention(*terms), None

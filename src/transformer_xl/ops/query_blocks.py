@@ -1,0 +1,160 @@
+"""Attention in blocks of queries that skip the keys which the mask hides from them; gradients written out.
+
+Written for the CPU: a block's scores stay near the processor, and what backward needs of it is one tensor, its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 128
+
+
+class Block(NamedTuple):
+    """Some queries, the keys that they may meet, and the rows of distances (with one in front) that lie between."""
+
+    queries: slice
+    keys: slice
+    distances: slice
+    hidden: Tensor
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor,
+    distance_key: Tensor,
+    content_bias: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    distance_bias: Tensor | None = None,
+    dropout: float = 0.0,
+    head_mask: Tensor | None = None,
+) -> Tensor:
+    """Return what each query reads; arguments and result as in `reference.attention`, with terms of distance.
+
+    A head mask may be applied to what a head has read, since it is one number for all its weights.
+    """
+    scale = 1 / math.sqrt(query.shape[-1])
+    content_query = query if content_bias is None else query + content_bias[:, None]
+    position_query = query if position_bias is None else query + position_bias[:, None]
+    # Heads go first, because all rows of the batch meet the same distances.
+    rows = (x.transpose(0, 1).contiguous() for x in (content_query * scale, position_query * scale, key, value))
+    # One row more in front makes room for the shift, see `shift.shifted_distance_scores`.
+    distances = torch.nn.functional.pad(distance_key, (0, 0, 1, 0))
+    numbers = None if distance_bias is None else torch.nn.functional.pad(distance_bias * scale, (1, 0))[:, None]
+    read = _BlockwiseAttention.apply(*rows, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
+    return read if head_mask is None else read * head_mask.view(-1, 1, 1)
+
+
+def _blocks(visible: Tensor) -> Iterator[Block]:
+    """Cut a mask [1, 1 or B, T, S] into blocks of queries; no query sees a later position."""
+    query_length, key_length = visible.shape[2:]
+    for start in range(0, query_length, BLOCK):
+        stop = min(start + BLOCK, query_length)
+        last = key_length - query_length + stop
+        first = int(visible[:, :, start:stop, :last].any(dim=(0, 1, 2)).int().argmax())
+        keys = slice(first, last)
+        distances = slice(key_length - (last - first), key_length + 1)
+        yield Block(slice(start, stop), keys, distances, ~visible[:, :, start:stop, keys])
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    """Attention on tensors that are scaled, biased and have their heads first."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        content_query: Tensor,
+        position_query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        distances: Tensor,
+        numbers: Tensor | None,
+        visible: Tensor,
+        dropout: float,
+    ) -> Tensor:
+        """Return what is read [H, B, T, K].
+
+        Args:
+            ctx: Keeps what backward needs.
+            content_query: [H, B, T, K].
+            position_query: [H, B, T, K].
+            key: [H, B, S, K].
+            value: [H, B, S, K].
+            distances: [H, 1 + S, K].
+            numbers: [H, 1, 1 + S] or None.
+            visible: Boolean [1, 1 or B, T, S].
+            dropout: Probability of dropping a weight.
+        """
+        read = torch.empty_like(content_query)
+        kept = []
+        for block in _blocks(visible):
+            raw = position_query[:, :, block.queries].flatten(1, 2) @ distances[:, block.distances].mT
+            if numbers is not None:
+                raw += numbers[:, :, block.distances]
+            scores = torch.baddbmm(
+                _shifted(raw, block).flatten(0, 1),
+                content_query[:, :, block.queries].flatten(0, 1),
+                key[:, :, block.keys].flatten(0, 1).mT,
+            ).unflatten(0, key.shape[:2])
+            scores.masked_fill_(block.hidden, float("-inf"))
+            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+            mask = torch.rand_like(weights) >= dropout if dropout else None
+            kept += [weights, mask]
+            read[:, :, block.queries] = _dropped(weights, mask, dropout) @ value[:, :, block.keys]
+        ctx.save_for_backward(content_query, position_query, key, value, distances, visible, read, *kept)
+        ctx.has_numbers = numbers is not None
+        ctx.dropout = dropout
+        return read
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_read: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of all tensors that went in."""
+        content_query, position_query, key, value, distances, visible, read, *kept = ctx.saved_tensors
+        grad_content_query = torch.empty_like(content_query)
+        grad_position_query = torch.empty_like(position_query)
+        grad_key, grad_value, grad_distances = map(torch.zeros_like, (key, value, distances))
+        grad_numbers = distances.new_zeros(distances.shape[0], 1, distances.shape[1]) if ctx.has_numbers else None
+        grad_read = grad_read.contiguous()
+        # The sum over all keys of weight times gradient of the weight, which the softmax subtracts.
+        expected = (grad_read * read).sum(-1, keepdim=True)
+        for block, weights, mask in zip(_blocks(visible), kept[::2], kept[1::2], strict=True):
+            grad = grad_read[:, :, block.queries]
+            grad_value[:, :, block.keys] += _dropped(weights, mask, ctx.dropout).mT @ grad
+            grad_weights = _dropped(grad @ value[:, :, block.keys].mT, mask, ctx.dropout)
+            # The gradient is written where the shift of its rows is a view, so that no copy is needed to undo it.
+            num_heads, batch_size, query_length, key_length = weights.shape
+            raw = weights.new_zeros(num_heads, batch_size * query_length, 1 + key_length)
+            grad_scores = _shifted(raw, block)
+            torch.mul(grad_weights.sub_(expected[:, :, block.queries]), weights, out=grad_scores)
+            grad_content_query[:, :, block.queries] = grad_scores @ key[:, :, block.keys]
+            grad_key[:, :, block.keys] += grad_scores.mT @ content_query[:, :, block.queries]
+            grad_position_query[:, :, block.queries] = (raw @ distances[:, block.distances]).unflatten(
+                1, (batch_size, query_length)
+            )
+            grad_distances[:, block.distances] += raw.mT @ position_query[:, :, block.queries].flatten(1, 2)
+            if grad_numbers is not None:
+                grad_numbers[:, :, block.distances] += raw.sum(1, keepdim=True)
+        return (
+            *(grad_content_query, grad_position_query, grad_key, grad_value, grad_distances, grad_numbers),
+            *(None, None),
+        )
+
+
+def _shifted(raw: Tensor, block: Block) -> Tensor:
+    """View scores of distances [H, B * t, 1 + s] as scores of keys [H, B, t, s]; see `shift.shifted_distance_scores`."""
+    query_length, key_length = block.hidden.shape[2:]
+    by_row = raw.view(raw.shape[0], -1, query_length * (1 + key_length))
+    return by_row[..., query_length:].unflatten(2, (query_length, key_length))
+
+
+def _dropped(weights: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    return weights if mask is None else weights * mask / (1 - dropout)

@@ -1,0 +1,98 @@
+"""Projections are made where they are needed, once, and by whatever stands in the place of a layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from .tiny_models import ATTENTION_TYPES, assert_close, random_ids, tiny_model
+
+
+class Wrapper(nn.Module):
+    """What an adapter library puts in the place of a linear layer."""
+
+    def __init__(self, base_layer: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.low_rank = nn.Parameter(torch.zeros(base_layer.out_features, base_layer.in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + x @ self.low_rank.T
+
+
+def wrap_all_projections(model: Any) -> list[Wrapper]:
+    wrappers = []
+    for layer in model.transformer.layers:
+        for name, child in list(layer.dec_attn.named_children()):
+            if isinstance(child, nn.Linear):
+                wrappers.append(Wrapper(child))
+                setattr(layer.dec_attn, name, wrappers[-1])
+    return wrappers
+
+
+@pytest.mark.parametrize("attn_type", ATTENTION_TYPES)
+@pytest.mark.parametrize("pre_lnorm", [False, True])
+def test_wrapped_projections_give_the_same_numbers_and_learn(attn_type: int, pre_lnorm: bool) -> None:
+    model = tiny_model(attn_type=attn_type, pre_lnorm=pre_lnorm)
+    mems, ids = model(random_ids(2, 6)).mems, random_ids(2, 4)
+    expected = model(ids, mems=mems)
+    wrappers = wrap_all_projections(model)
+    output = model(ids, mems=mems)
+    assert_close(output.logits, expected.logits)
+    output.logits.sum().backward()
+    assert len(wrappers) == 2 * {0: 3, 1: 2, 2: 3, 3: 3}[attn_type]
+    assert all(wrapper.low_rank.grad.any() for wrapper in wrappers)
+
+
+def shapes_of_products(monkeypatch: pytest.MonkeyPatch, model: Any, **inputs: Any) -> list[tuple[Tensor, torch.Size]]:
+    """The weight and the shape of the input of every linear map of one forward."""
+    products, linear = [], nn.functional.linear
+
+    def recording(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        products.append((weight, x.shape))
+        return linear(x, weight, bias)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.functional, "linear", recording)
+        model(**inputs)
+    return products
+
+
+@pytest.mark.parametrize("pre_lnorm", [False, True])
+def test_queries_are_projected_for_new_positions_only(monkeypatch: pytest.MonkeyPatch, pre_lnorm: bool) -> None:
+    model = tiny_model(pre_lnorm=pre_lnorm)
+    inputs = {"input_ids": random_ids(2, 4), "mems": model(random_ids(2, 6)).mems}
+    products = shapes_of_products(monkeypatch, model, **inputs)
+    for layer in model.transformer.layers:
+        joint = layer.dec_attn.qkv_net.weight
+        of_queries = [shape for weight, shape in products if weight.data_ptr() == joint.data_ptr()]
+        of_keys_and_values = [shape for weight, shape in products if weight.data_ptr() == joint[16:].data_ptr()]
+        assert of_queries == [(2, 4, 16)]
+        assert of_keys_and_values == [(2, 10, 16)]
+
+
+def test_distances_are_projected_once_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    products = shapes_of_products(monkeypatch, model, input_ids=random_ids(3, 4))
+    for layer in model.transformer.layers:
+        weight = layer.dec_attn.r_net.weight
+        assert [shape for used, shape in products if used is weight] == [(10, 16)]
+
+
+def test_layers_that_are_offloaded_to_the_disk_give_the_same_numbers(tmp_path: Path) -> None:
+    model = tiny_model(n_layer=3)
+    model.save_pretrained(tmp_path / "model")
+    places = dict.fromkeys(("transformer.word_emb", "transformer.pos_emb", "transformer.drop", "crit"), "cpu")
+    places |= {"transformer.layers.0": "cpu", "transformer.layers.1": "disk", "transformer.layers.2": "disk"}
+    offloaded = type(model).from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "offloaded"
+    )
+    assert offloaded.transformer.layers[1].dec_attn.qkv_net.weight.device.type == "meta"
+    with torch.no_grad():
+        ids = random_ids(2, 5)
+        assert_close(offloaded(ids).logits, model(ids).logits)
+        assert_close(offloaded(ids, mems=model(ids).mems).logits, model(ids, mems=model(ids).mems).logits)
