@@ -1,7 +1,7 @@
 """Transformer-XL (Dai et al. 2019) for current transformers and PyTorch.
 
 Importing this package makes the Auto classes of transformers know `transfo-xl`. Names are loaded when first used, so
-that the import itself needs neither torch nor transformers.
+that the import itself needs neither torch nor transformers, nor Keras.
 """
 
 from importlib import import_module
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
         TransfoXLSequenceClassifierOutputWithPast,
     )
     from transformer_xl.pretrained_config import TransfoXLConfig
+    from transformer_xl.sessions import Sampling, Session
+    from transformer_xl.text.fast_tokenizer import TransfoXLTokenizerFast
+    from transformer_xl.text.tokenizer import TransfoXLTokenizer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AdaptiveEmbedding": "transformer_xl.modeling.adaptive",
     "ProjectedAdaptiveLogSoftmax": "transformer_xl.modeling.adaptive",
+    "Sampling": "transformer_xl.sessions",
+    "Session": "transformer_xl.sessions",
     "TransfoXLConfig": "transformer_xl.pretrained_config",
     "TransfoXLForSequenceClassification": "transformer_xl.modeling.heads",
     "TransfoXLLMHeadModel": "transformer_xl.modeling.heads",
@@ -33,11 +38,31 @@ _HOMES = {
     "TransfoXLModelOutput": "transformer_xl.modeling.outputs",
     "TransfoXLPreTrainedModel": "transformer_xl.modeling.model",
     "TransfoXLSequenceClassifierOutputWithPast": "transformer_xl.modeling.outputs",
+    "TransfoXLTokenizer": "transformer_xl.text.tokenizer",
+    "TransfoXLTokenizerFast": "transformer_xl.text.fast_tokenizer",
 }
+
+# Not in __all__, so that a star import does without Keras.
+_KERAS_NAMES = tuple(
+    framework + name
+    for framework in ("Keras", "TF")
+    for name in (
+        "AdaptiveEmbedding",
+        "TransfoXLForSequenceClassification",
+        "TransfoXLLMHeadModel",
+        "TransfoXLLMHeadModelOutput",
+        "TransfoXLModel",
+        "TransfoXLModelOutput",
+        "TransfoXLPreTrainedModel",
+        "TransfoXLSequenceClassifierOutputWithPast",
+    )
+)
 
 __all__ = [
     "AdaptiveEmbedding",
     "ProjectedAdaptiveLogSoftmax",
+    "Sampling",
+    "Session",
     "TransfoXLConfig",
     "TransfoXLForSequenceClassification",
     "TransfoXLLMHeadModel",
@@ -46,6 +71,8 @@ __all__ = [
     "TransfoXLModelOutput",
     "TransfoXLPreTrainedModel",
     "TransfoXLSequenceClassifierOutputWithPast",
+    "TransfoXLTokenizer",
+    "TransfoXLTokenizerFast",
     "__version__",
 ]
 
@@ -53,11 +80,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _KERAS_NAMES:
+        return getattr(import_module("transformer_xl.keras"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_KERAS_NAMES])
 
 
 register_with_transformers()

@@ -11,12 +11,13 @@ import torch
 
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.sessions import Sampling, Session
+from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary
 from transformer_xl.text.vocabulary import Ids, Vocabulary
 
 
 def generate_text(
     model: TransfoXLLMHeadModel,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | TokenizerVocabulary,
     prompt: str,
     num_symbols: int,
     *,
@@ -39,7 +40,7 @@ def generate_text(
 
 def continue_text(
     session: Session,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | TokenizerVocabulary,
     prompt: str,
     num_symbols: int,
     *,

@@ -11,6 +11,7 @@ def register_with_transformers() -> None:
     """Make the Auto classes know this package's classes as soon as transformers has loaded them, or now if it has."""
     wrapt.register_post_import_hook(_register_configuration, "transformers.models.auto.configuration_auto")
     wrapt.register_post_import_hook(_register_models, "transformers.models.auto.modeling_auto")
+    wrapt.register_post_import_hook(_register_tokenizer, "transformers.models.auto.tokenization_auto")
 
 
 def _register_configuration(configuration_auto: ModuleType) -> None:
@@ -30,3 +31,10 @@ def _register_models(modeling_auto: ModuleType) -> None:
     ):
         model_class = wrapt.lazy_import(f"transformer_xl.modeling.{module}", name)
         mapping.register(TransfoXLConfig, model_class, exist_ok=True)
+
+
+def _register_tokenizer(tokenization_auto: ModuleType) -> None:
+    from transformer_xl.pretrained_config import TransfoXLConfig
+    from transformer_xl.text.tokenizer import TransfoXLTokenizer
+
+    tokenization_auto.AutoTokenizer.register(TransfoXLConfig, tokenizer_class=TransfoXLTokenizer, exist_ok=True)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+import transformer_xl  # noqa: F401
+from transformer_xl.text.tokenizer_vocabulary import build_vocabulary, load_vocabulary
 from transformer_xl.text.vocabulary import Vocabulary
 
 TEXT = "to be or not to be\nthat is the question\n"
@@ -87,34 +88,44 @@ def test_streamed_pieces_are_the_decoded_text_while_it_arrives():
     assert list(vocabulary.stream("€".encode()[:2]))[-1] == "\ufffd"
 
 
-@pytest.mark.parametrize("unit", ["char", "byte", "word"])
-def test_a_saved_vocabulary_is_plain_text_and_comes_back_equal(unit, tmp_path):
-    vocabulary = Vocabulary.build("naïve €\n日本", unit)
+@pytest.mark.parametrize("unit", ["char", "byte", "word", "bpe"])
+def test_a_saved_vocabulary_comes_back_equal(unit, tmp_path):
+    text = "naïve €\n日本 <unk>\t' \" \\ \n\n" * 3
+    vocabulary = build_vocabulary(text, unit, vocab_size=270)
     vocabulary.save(tmp_path)
-    loaded = Vocabulary.load(tmp_path)
-    assert (loaded.unit, loaded.symbols) == (vocabulary.unit, vocabulary.symbols)
-    assert json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf-8"))["unit"] == unit
+    loaded = load_vocabulary(tmp_path)
+    assert (type(loaded), loaded.unit, len(loaded)) == (type(vocabulary), unit, len(vocabulary))
+    ids = vocabulary.encode(text)
+    assert loaded.encode(text).tolist() == ids.tolist()
+    assert loaded.decode(ids) == vocabulary.decode(ids)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        "[]",
-        '{"unit": "char"}',
-        '{"unit": "char", "symbols": 3}',
-        '{"unit": "line", "symbols": []}',
-        '{"unit": "char", "symbols": ["a", "a", "<unk>"]}',
-        '{"unit": "char", "symbols": ["a"]}',
-        '{"unit": "byte", "symbols": ["a"]}',
-    ],
-)
-def test_a_broken_file_is_refused_by_name(content, tmp_path):
-    (tmp_path / "vocabulary.json").write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"vocabulary\.json' is not a vocabulary"):
-        Vocabulary.load(tmp_path)
+@pytest.mark.parametrize("unit", ["char", "byte", "word", "bpe"])
+def test_the_tokenizer_of_transformers_gives_the_same_ids(unit, tmp_path):
+    vocabulary = build_vocabulary(TEXT, unit, vocab_size=270)
+    vocabulary.save(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode(TEXT) == vocabulary.encode(TEXT).tolist()
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no vocabulary\.json"):
-        Vocabulary.load(tmp_path)
+def test_byte_pairs_know_every_text_and_take_fewer_symbols():
+    vocabulary = build_vocabulary(TEXT * 5, "bpe", vocab_size=280)
+    assert len(vocabulary) == 280
+    text = "to be 日本\n"
+    ids = vocabulary.encode(text, strict=True)
+    assert len(ids) < len(text.encode())
+    assert vocabulary.decode(ids) == text
+    assert "".join(vocabulary.stream(ids)) == text
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_broken_file_is_refused_by_name(name, tmp_path):
+    build_vocabulary(TEXT, "char").save(tmp_path)
+    (tmp_path / name).write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"the tokenizer in .* cannot be read"):
+        load_vocabulary(tmp_path)
+
+
+def test_a_missing_tokenizer_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
+        load_vocabulary(tmp_path)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 import transformer_xl  # noqa: F401  (the import registers the classes with transformers)
 from transformer_xl.data.corpus import read_text
 from transformer_xl.evaluation import evaluate
-from transformer_xl.text.vocabulary import Vocabulary
+from transformer_xl.text.tokenizer_vocabulary import load_vocabulary
 from transformer_xl.training import loop
 from transformer_xl.training.loop import train
 from transformer_xl.training.run_folder import load_run, read_metrics
@@ -36,7 +36,7 @@ def test_a_small_model_learns_more_than_the_frequencies_of_characters(toy_run, t
     assert score.bits_per_symbol < 0.5 * unigram_entropy(read_text(toy_run.text.train))
 
 
-@pytest.mark.parametrize("unit", ["byte", "word"])
+@pytest.mark.parametrize("unit", ["byte", "word", "bpe"])
 def test_bytes_and_words_are_learned_as_well(unit, toy_run, tmp_path):
     settings = with_training(toy_run, steps=200)
     score = train(replace(settings, text=replace(settings.text, unit=unit)), tmp_path / "out")
@@ -46,7 +46,7 @@ def test_bytes_and_words_are_learned_as_well(unit, toy_run, tmp_path):
 def test_the_folder_opens_with_auto_classes_and_carries_its_vocabulary(toy_run, tmp_path):
     score = train(toy_run, tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    vocabulary = Vocabulary.load(tmp_path / "out")
+    vocabulary = load_vocabulary(tmp_path / "out")
     assert type(model).__name__ == "TransfoXLLMHeadModel"
     assert model.config.vocab_size == len(vocabulary)
     text = read_text(toy_run.text.train)
@@ -102,8 +102,9 @@ def test_a_run_by_the_clock_stops_in_time(toy_run, tmp_path):
 
 
 def test_a_run_of_fewer_steps_than_evaluations_is_whole(toy_run, tmp_path):
-    train(with_training(toy_run, steps=1, evaluations=5), tmp_path / "out")
+    train(with_training(toy_run, steps=2, evaluations=5), tmp_path / "out")
     load_run(tmp_path / "out")
+    assert sum("validation_loss" in line for line in read_metrics(tmp_path / "out")) == 2
 
 
 def test_memory_is_carried_inside_an_epoch_and_dropped_at_its_end(toy_run, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def test_the_folder_appears_with_its_first_model_and_whole(tmp_path):
         assert not out.exists()
         run.write_model(model())
         names = {path.name for path in out.iterdir()}
-        assert {"config.json", "model.safetensors", "vocabulary.json", "settings.json", "metrics.jsonl"} <= names
+        assert {"config.json", "model.safetensors", "tokenizer.json", "settings.json", "metrics.jsonl"} <= names
         run.write_metrics({"step": 2})
     assert read_metrics(out) == [{"step": 1}, {"step": 2}]
     assert list(tmp_path.iterdir()) == [out]
@@ -96,7 +96,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         load_run(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer_config.json"])
 def test_a_missing_file_is_named(name, tmp_path):
     write_run(tmp_path / "out")
     (tmp_path / "out" / name).unlink()

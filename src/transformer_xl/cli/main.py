@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from transformer_xl.cli import evaluate, generate, train
+from transformer_xl.cli import convert, evaluate, generate, train
 
 NAME = "transformer-xl"
-VERBS = {"train": train, "evaluate": evaluate, "generate": generate}
+VERBS = {"train": train, "evaluate": evaluate, "generate": generate, "convert": convert}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary, build_vocabulary
 from transformer_xl.text.vocabulary import Ids, Unit, Vocabulary
 
 Split = Literal["train", "valid", "test"]
@@ -22,12 +23,12 @@ HELD_OUT = 0.05
 class Corpus:
     """A training and a validation text as ids of one vocabulary, which was built from the training text."""
 
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | TokenizerVocabulary
     train: Ids
     valid: Ids
 
 
-def read_corpus(train: str, valid: str | None, unit: Unit, min_count: int = 1) -> Corpus:
+def read_corpus(train: str, valid: str | None, unit: Unit, min_count: int = 1, vocab_size: int = 0) -> Corpus:
     """The corpus of a training text and, where one is given, a validation text: files or `builtin:shakespeare`.
 
     Without a validation text, the built-in text brings its own and of a file the last 5 % are held out.
@@ -40,7 +41,7 @@ def read_corpus(train: str, valid: str | None, unit: Unit, min_count: int = 1) -
     else:
         border = round(len(training_text) * (1 - HELD_OUT))
         training_text, validation_text = training_text[:border], training_text[border:]
-    vocabulary = Vocabulary.build(training_text, unit, min_count)
+    vocabulary = build_vocabulary(training_text, unit, min_count, vocab_size)
     return Corpus(vocabulary, vocabulary.encode(training_text), vocabulary.encode(validation_text))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
@@ -13,14 +12,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Unit = Literal["char", "byte", "word"]
+Unit = Literal["char", "byte", "word", "bpe"]
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
 UNITS: tuple[str, ...] = get_args(Unit)
-UNIT_NAMES = {"char": "character", "byte": "byte", "word": "word"}
+COUNTED_UNITS = ("char", "byte", "word")
+UNIT_NAMES = {"char": "character", "byte": "byte", "word": "word", "bpe": "token"}
 UNKNOWN = "<unk>"
 LINE_END = "<eos>"
-FILE_NAME = "vocabulary.json"
 BYTE_SYMBOLS = tuple(f"<0x{value:02X}>" for value in range(256))
 
 
@@ -37,8 +36,8 @@ class Vocabulary:
     """
 
     def __init__(self, unit: Unit, symbols: Sequence[str]) -> None:
-        if unit not in UNITS:
-            raise ValueError(f"unit is {unit!r}, but may be one of {', '.join(UNITS)}")
+        if unit not in COUNTED_UNITS:
+            raise ValueError(f"unit is {unit!r}, but may be one of {', '.join(COUNTED_UNITS)}")
         self.unit = unit
         self.symbols = tuple(symbols)
         self._ids = {symbol: index for index, symbol in enumerate(self.symbols)}
@@ -107,21 +106,12 @@ class Vocabulary:
         return 0 if self.unknown_id is None else int(np.count_nonzero(ids == self.unknown_id))
 
     def save(self, folder: str | Path) -> None:
-        """Writes `vocabulary.json` into a folder."""
-        content = {"unit": self.unit, "symbols": self.symbols}
-        Path(folder, FILE_NAME).write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
+        """Writes a tokenizer with these symbols into a folder, where `AutoTokenizer` finds it."""
+        from transformer_xl.text.units import byte_tokenizer, character_tokenizer_of, word_tokenizer_of
 
-    @classmethod
-    def load(cls, folder: str | Path) -> Vocabulary:
-        """The vocabulary that `save` wrote into a folder."""
-        path = Path(folder, FILE_NAME)
-        if not path.is_file():
-            raise FileNotFoundError(f"{str(folder)!r} holds no {FILE_NAME}: give a folder that training wrote")
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(content["unit"], content["symbols"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} is not a vocabulary that this library wrote ({error})") from error
+        makers = {"char": character_tokenizer_of, "word": word_tokenizer_of}
+        tokenizer = byte_tokenizer() if self.unit == "byte" else makers[self.unit](self.symbols)
+        tokenizer.save_pretrained(folder)
 
     def _refuse_unknown(self, tokens: Sequence[str]) -> None:
         for position, token in enumerate(tokens):
@@ -129,7 +119,7 @@ class Vocabulary:
                 name = UNIT_NAMES[self.unit]
                 raise ValueError(
                     f"the {name} {token!r} at position {position} (the first is 0) is unknown: "
-                    f"use the {len(self):,} {name}s of the training text, which {FILE_NAME} lists"
+                    f"use the {len(self):,} {name}s of the training text, which the model's tokenizer lists"
                 )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import torch
 
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
-from transformer_xl.text.vocabulary import Vocabulary
 from transformer_xl.training.settings import ModelSettings, TrainingSettings
 
 BAND_EDGES = (10_000, 40_000, 200_000)
 
 
-def fresh_model(settings: ModelSettings, vocabulary: Vocabulary, segment_length: int) -> TransfoXLLMHeadModel:
+def fresh_model(settings: ModelSettings, vocabulary: Sized, segment_length: int) -> TransfoXLLMHeadModel:
     """A model with random weights that reads and writes the symbols of a vocabulary.
 
     Its memory starts empty, so results do not depend on how a text is cut. The adaptive softmax has a band from 10,000

@@ -44,7 +44,7 @@ class RunState:
 def train(settings: RunSettings, out: str | Path, show_progress: bool = False) -> Score:
     """The best validation score of a new model, which is left in the folder `out` with all that belongs to it.
 
-    `out` holds the model (`AutoModelForCausalLM.from_pretrained` opens it), `vocabulary.json`, `settings.json` and
+    `out` holds the model (`AutoModelForCausalLM.from_pretrained` opens it), its tokenizer, `settings.json` and
     `metrics.jsonl`. It appears with the first evaluation; a run that is stopped earlier leaves nothing. Each evaluation
     that is better than all before writes its model. The last one comes when the budget is used up. With a budget in
     steps, the same settings give the same model on the same machine.
@@ -62,7 +62,7 @@ def train(settings: RunSettings, out: str | Path, show_progress: bool = False) -
         )
     folder = RunFolder(out)
     text = settings.text
-    corpus = read_corpus(text.train, text.valid, text.unit, text.min_count)
+    corpus = read_corpus(text.train, text.valid, text.unit, text.min_count, text.vocab_size)
     _refuse_short_texts(corpus, settings.training)
     with folder:
         folder.write_description(settings, corpus.vocabulary)
@@ -96,12 +96,14 @@ class _Run:
         self.losses: list[Tensor] = []
         with self.bar:
             for number in range(self.settings.evaluations):
+                last_step = self.state.step
                 while self._progress() < (number + 1) / self.settings.evaluations:
                     self._step()
                     if time.perf_counter() - self.logged > SECONDS_BETWEEN_LOGS:
                         self._log()
-                self._log()
-                self._validate()
+                if self.state.step > last_step:
+                    self._log()
+                    self._validate()
         assert self.state.best is not None
         return self.state.best
 

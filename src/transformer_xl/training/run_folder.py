@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
+from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary, load_vocabulary
 from transformer_xl.text.vocabulary import Vocabulary
 from transformer_xl.training.settings import RunSettings
 
@@ -49,8 +50,8 @@ class RunFolder:
         if self._path != self.out:
             shutil.rmtree(self._path)
 
-    def write_description(self, settings: RunSettings, vocabulary: Vocabulary) -> None:
-        """Writes `settings.json` and `vocabulary.json`."""
+    def write_description(self, settings: RunSettings, vocabulary: Vocabulary | TokenizerVocabulary) -> None:
+        """Writes `settings.json` and the tokenizer."""
         settings.save(self._path)
         vocabulary.save(self._path)
 
@@ -72,7 +73,7 @@ class RunFolder:
             self._path = self._path.rename(self.out)
 
 
-def load_run(folder: str | Path) -> tuple[TransfoXLLMHeadModel, Vocabulary]:
+def load_run(folder: str | Path) -> tuple[TransfoXLLMHeadModel, Vocabulary | TokenizerVocabulary]:
     """The model and the vocabulary of a folder that training wrote, ready to evaluate or to write."""
     path = Path(folder)
     if not path.is_dir():
@@ -82,7 +83,7 @@ def load_run(folder: str | Path) -> tuple[TransfoXLLMHeadModel, Vocabulary]:
             raise FileNotFoundError(
                 f"{str(folder)!r} holds no model, {name} is missing: give a folder that training wrote"
             )
-    vocabulary = Vocabulary.load(path)
+    vocabulary = load_vocabulary(path)
     config = AutoConfig.from_pretrained(path)
     if not isinstance(config, TransfoXLConfig):
         raise ValueError(

@@ -30,6 +30,7 @@ class TextSettings:
         None, "text to validate on: a UTF-8 file or builtin:shakespeare; without it, the last 5 % of the training file"
     )
     unit: Unit = _setting("char", "what the model reads and writes one at a time", choices=UNITS)
+    vocab_size: int = _setting(8_000, "symbols of a vocabulary of byte pairs (unit bpe)", at_least=257)
     min_count: int = _setting(1, "symbols that occur less often in the training text become <unk>", at_least=1)
 
     def __post_init__(self) -> None:
