@@ -11,7 +11,8 @@ from transformer_xl.training.loop import train
 from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```python" in path.read_text()]
+ALL_PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = [path for path in ALL_PAGES if "```python" in path.read_text()]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 
@@ -193,3 +194,16 @@ def test_the_past_has_a_constant_size():
     size = sum(tensor.numel() for tensor in session._reader.state().values())
     session.feed(some_ids(3000))
     assert sum(tensor.numel() for tensor in session._reader.state().values()) == size
+
+
+@pytest.mark.slow
+def test_a_million_tokens_take_no_more_memory_than_ten_thousand():
+    model = make_model(n_layer=1, cutoffs=[], same_length=True, mem_len=64)
+    session = Session(model)
+    session.feed(some_ids(10_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(99):
+        session.feed(some_ids(10_000))
+    list(session.write(100, Sampling(temperature=0)))
+    assert session.num_read == 1_000_100
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * 1024

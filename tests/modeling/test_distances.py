@@ -29,6 +29,13 @@ def test_a_clamp_that_is_not_positive_is_no_limit(no_limit: int) -> None:
     assert torch.equal(sinusoids(10, 8, clamp_length=no_limit), sinusoids(10, 8))
 
 
+def test_the_longest_distances_are_as_exact_as_float32_allows() -> None:
+    distances = torch.arange(1727, -1, -1, dtype=torch.float64)
+    angles = distances[:, None] / 10000 ** (torch.arange(0, 64, 2, dtype=torch.float64) / 64)
+    expected = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    torch.testing.assert_close(sinusoids(1728, 64).double(), expected, rtol=0, atol=5e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_positions_are_the_float32_positions_rounded_once(dtype: torch.dtype) -> None:
     like = torch.zeros(1, dtype=dtype)

@@ -309,6 +309,15 @@ def test_each_kind_of_dropout_is_felt(dropout: str, attn_type: int) -> None:
 
 
 @pytest.mark.parametrize("attn_type", ATTENTION_TYPES)
+def test_embeddings_the_last_hidden_state_and_encoded_distances_are_dropped(attn_type: int) -> None:
+    model = tiny_model(TransfoXLModel, attn_type=attn_type, dropout=0.5).train()
+    shapes = []
+    model.drop.register_forward_hook(lambda _module, inputs, _output: shapes.append(tuple(inputs[0].shape)))
+    model(random_ids(2, 4))
+    assert sorted(shapes) == [(2, 4, 16), (2, 4, 16), *([(10, 16)] if attn_type == 0 else [])]
+
+
+@pytest.mark.parametrize("attn_type", ATTENTION_TYPES)
 def test_every_parameter_gets_a_gradient_whatever_was_read(attn_type: int) -> None:
     model = tiny_model(TransfoXLLMHeadModel, attn_type=attn_type, tie_word_embeddings=False, tie_projs=[False] * 3)
     ids = random_ids(2, 4) % 10

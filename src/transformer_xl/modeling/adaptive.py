@@ -157,17 +157,18 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             ValueError: A label lies outside the vocabulary (seen on the CPU only).
         """
         check_token_ids("labels", labels, self.n_token, ignored=IGNORED_LABEL)
-        head_logits = self.band_logits(0, hidden).float()
+        parameters = self._band_parameters()
+        head_logits = self._logits(0, hidden, *parameters[0]).float()
         columns = labels.clamp(min=0)
         for i, band in enumerate(self.bands[1:]):
             columns = torch.where((labels >= band.start) & (labels < band.stop), self.bands[0].stop + i, columns)
-        losses = head_logits.logsumexp(-1) - head_logits.gather(-1, columns[:, None]).squeeze(-1)
+        losses = nn.functional.cross_entropy(head_logits, columns, reduction="none")
         losses = losses.masked_fill(labels == IGNORED_LABEL, 0)
         for i, band in enumerate(self.bands[1:], start=1):
             rows = ((labels >= band.start) & (labels < band.stop)).nonzero().squeeze(-1)
-            logits = self.band_logits(i, hidden.index_select(0, rows)).float()
-            picked = logits.gather(-1, (labels.index_select(0, rows) - band.start)[:, None]).squeeze(-1)
-            losses = losses.index_add(0, rows, logits.logsumexp(-1) - picked)
+            logits = self._logits(i, hidden.index_select(0, rows), *parameters[i]).float()
+            within = nn.functional.cross_entropy(logits, labels.index_select(0, rows) - band.start, reduction="none")
+            losses = losses.index_add(0, rows, within)
         return losses
 
     def log_prob(self, hidden: Tensor) -> Tensor:
@@ -211,12 +212,17 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
 
         [..., D] -> [..., size of the band], plus one column for each cluster if `i` is 0.
         """
-        layer = self._output_layer(i)
-        weight: Tensor = layer.weight
-        bias: Tensor = layer.bias
-        if self.div_val == 1:
-            rows = slice(self.bands[i].start, self.bands[i].stop)
-            weight, bias = weight[rows], bias[rows]
+        return self._logits(i, hidden, *self._band_parameters()[i])
+
+    def _band_parameters(self) -> list[tuple[Tensor, Tensor]]:
+        """Return weight and bias of each band; split in one go, the gradient of a shared matrix is one matrix."""
+        if self.div_val > 1:
+            return [(layer.weight, layer.bias) for layer in cast(list[nn.Linear], self.out_layers)]
+        layer = self._output_layer(0)
+        sizes = [band.size for band in self.bands]
+        return list(zip(layer.weight.split(sizes), layer.bias.split(sizes), strict=True))
+
+    def _logits(self, i: int, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.out_projs:
             hidden = nn.functional.linear(hidden, self.out_projs[i].T)
         logits = nn.functional.linear(hidden, weight, bias)

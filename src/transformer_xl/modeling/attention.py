@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from transformer_xl.modeling.dropout import Dropout
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
@@ -30,8 +31,8 @@ class MultiHeadAttention(nn.Module):
         self.d_head = config.d_head
         self.pre_lnorm = config.pre_lnorm
         self.o_net = nn.Linear(config.n_head * config.d_head, config.d_model, bias=False)
-        self.drop = nn.Dropout(config.dropout)
-        self.dropatt = nn.Dropout(config.dropatt)
+        self.drop = Dropout(config.dropout)
+        self.dropatt = Dropout(config.dropatt)
         self.layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
     def forward(
@@ -70,8 +71,12 @@ class MultiHeadAttention(nn.Module):
             head_mask=head_mask,
             need_weights=need_weights,
         )
+        return self.add(hidden, read), weights
+
+    def add(self, hidden: Tensor, read: Tensor) -> Tensor:
+        """Return the segment [B, T, D] with what its queries read [B, H, T, K] projected and added."""
         output = hidden + self.drop(self.o_net(read.transpose(1, 2).flatten(2)))
-        return output if self.pre_lnorm else self.layer_norm(output), weights
+        return output if self.pre_lnorm else self.layer_norm(output)
 
     def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries [B, T, H * K], keys and values [B, S, H * K]."""

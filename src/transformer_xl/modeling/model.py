@@ -19,6 +19,7 @@ from transformer_xl.modeling.attention import (
     TransformerXLAttention,
 )
 from transformer_xl.modeling.distances import PositionalEmbedding, inverse_frequencies, rows_of_distances
+from transformer_xl.modeling.dropout import Dropout
 from transformer_xl.modeling.layer import DecoderLayer
 from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.outputs import TransfoXLModelOutput
@@ -165,7 +166,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         self.word_emb = AdaptiveEmbedding(
             config.vocab_size, config.d_embed, config.d_model, config.cutoffs, div_val=config.div_val
         )
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self._create_position_parameters()
         self.layers = nn.ModuleList(DecoderLayer(config, self._attention()) for _ in range(config.n_layer))
         self.gradient_checkpointing = False

@@ -6,14 +6,16 @@ Written for the CPU: a block's scores stay near the processor, and what backward
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK = 128
+from transformer_xl.ops.dropout import dropout_mask
+
+LONGEST_BLOCK = 128
 
 
 class Block(NamedTuple):
@@ -44,20 +46,26 @@ def attention(
     scale = 1 / math.sqrt(query.shape[-1])
     content_query = query if content_bias is None else query + content_bias[:, None]
     position_query = query if position_bias is None else query + position_bias[:, None]
-    # Heads go first, because all rows of the batch meet the same distances.
-    rows = (x.transpose(0, 1).contiguous() for x in (content_query * scale, position_query * scale, key, value))
+    # Heads go first, because all rows of the batch meet the same distances; under autocast learned terms are float32.
+    dtype = query.dtype
+    terms = (content_query * scale, position_query * scale, key, value)
+    rows = (x.to(dtype).transpose(0, 1).contiguous() for x in terms)
     # One row more in front makes room for the shift, see `shift.shifted_distance_scores`.
-    distances = torch.nn.functional.pad(distance_key, (0, 0, 1, 0))
-    numbers = None if distance_bias is None else torch.nn.functional.pad(distance_bias * scale, (1, 0))[:, None]
-    read = _BlockwiseAttention.apply(*rows, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
+    distances = torch.nn.functional.pad(distance_key.to(dtype), (0, 0, 1, 0))
+    numbers = None
+    if distance_bias is not None:
+        numbers = torch.nn.functional.pad((distance_bias * scale).to(dtype), (1, 0))[:, None]
+    blockwise = cast(Callable[..., Tensor], _BlockwiseAttention.apply)
+    read = blockwise(*rows, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
     return read if head_mask is None else read * head_mask.view(-1, 1, 1)
 
 
 def _blocks(visible: Tensor) -> Iterator[Block]:
     """Cut a mask [1, 1 or B, T, S] into blocks of queries; no query sees a later position."""
     query_length, key_length = visible.shape[2:]
-    for start in range(0, query_length, BLOCK):
-        stop = min(start + BLOCK, query_length)
+    num_blocks = -(-query_length // LONGEST_BLOCK)
+    for i in range(num_blocks):
+        start, stop = i * query_length // num_blocks, (i + 1) * query_length // num_blocks
         last = key_length - query_length + stop
         first = int(visible[:, :, start:stop, :last].any(dim=(0, 1, 2)).int().argmax())
         keys = slice(first, last)
@@ -106,12 +114,11 @@ class _BlockwiseAttention(torch.autograd.Function):
             ).unflatten(0, key.shape[:2])
             scores.masked_fill_(block.hidden, float("-inf"))
             weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-            mask = torch.rand_like(weights) >= dropout if dropout else None
+            mask = dropout_mask(weights, dropout) if dropout else None
             kept += [weights, mask]
-            read[:, :, block.queries] = _dropped(weights, mask, dropout) @ value[:, :, block.keys]
+            read[:, :, block.queries] = _dropped(weights, mask) @ value[:, :, block.keys]
         ctx.save_for_backward(content_query, position_query, key, value, distances, visible, read, *kept)
         ctx.has_numbers = numbers is not None
-        ctx.dropout = dropout
         return read
 
     @staticmethod
@@ -128,8 +135,8 @@ class _BlockwiseAttention(torch.autograd.Function):
         expected = (grad_read * read).sum(-1, keepdim=True)
         for block, weights, mask in zip(_blocks(visible), kept[::2], kept[1::2], strict=True):
             grad = grad_read[:, :, block.queries]
-            grad_value[:, :, block.keys] += _dropped(weights, mask, ctx.dropout).mT @ grad
-            grad_weights = _dropped(grad @ value[:, :, block.keys].mT, mask, ctx.dropout)
+            grad_value[:, :, block.keys] += _dropped(weights, mask).mT @ grad
+            grad_weights = _dropped(grad @ value[:, :, block.keys].mT, mask)
             # The gradient is written where the shift of its rows is a view, so that no copy is needed to undo it.
             num_heads, batch_size, query_length, key_length = weights.shape
             raw = weights.new_zeros(num_heads, batch_size * query_length, 1 + key_length)
@@ -150,11 +157,12 @@ class _BlockwiseAttention(torch.autograd.Function):
 
 
 def _shifted(raw: Tensor, block: Block) -> Tensor:
-    """View scores of distances [H, B * t, 1 + s] as scores of keys [H, B, t, s]; see `shift.shifted_distance_scores`."""
+    """View scores of distances [H, B * t, 1 + s] as those of keys [H, B, t, s]; see `shift.shifted_distance_scores`."""
     query_length, key_length = block.hidden.shape[2:]
     by_row = raw.view(raw.shape[0], -1, query_length * (1 + key_length))
-    return by_row[..., query_length:].unflatten(2, (query_length, key_length))
+    shifted: Tensor = by_row[..., query_length:].unflatten(2, (query_length, key_length))
+    return shifted
 
 
-def _dropped(weights: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    return weights if mask is None else weights * mask / (1 - dropout)
+def _dropped(weights: Tensor, mask: Tensor | None) -> Tensor:
+    return weights if mask is None else weights * mask

@@ -50,5 +50,6 @@ def relative_attention(
     if need_weights or query.shape[2] == 1:
         return matrix_products.attention(*terms, need_weights=need_weights)
     if distance_key is not None and query.device.type == "cpu" and not torch.compiler.is_compiling():
-        return query_blocks.attention(*terms), None
+        rest = (distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
+        return query_blocks.attention(query, key, value, visible, *rest), None
     return fused.attention(*terms), None

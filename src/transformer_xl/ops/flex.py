@@ -1,0 +1,58 @@
+"""Attention by torch's FlexAttention, which looks the terms of distance up while it scores; made for CUDA."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor,
+    distance_key: Tensor | None = None,
+    content_bias: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    distance_bias: Tensor | None = None,
+    head_mask: Tensor | None = None,
+) -> Tensor:
+    """Return what each query reads; arguments and result as in `reference.attention`, without dropout of weights.
+
+    A head mask may be applied to what a head has read, since it is one number for all its weights.
+    """
+    batch_size, _, query_length, head_size = query.shape
+    key_length = key.shape[2]
+    rows = visible.shape[0]
+
+    def may_see(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return visible[b % rows, 0, i, j]
+
+    score = None
+    if distance_key is not None:
+        position_query = query if position_bias is None else query + position_bias[:, None]
+        by_distance = (position_query / math.sqrt(head_size)) @ distance_key.mT
+        if distance_bias is not None:
+            by_distance = by_distance + distance_bias[:, None] / math.sqrt(head_size)
+
+        def score(content: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            # The last column is distance 0; a later key is masked, whatever its column.
+            return content + by_distance[b, h, i, (query_length - 1 - i + j).clamp(max=key_length - 1)]
+
+    mask = create_block_mask(may_see, batch_size, None, query_length, key_length, device=str(query.device))
+    content_query = query if content_bias is None else query + content_bias[:, None]
+    attend = _compiled() if query.is_cuda else flex_attention
+    read: Tensor = attend(content_query, key, value, score_mod=score, block_mask=mask)
+    return read if head_mask is None else read * head_mask.view(-1, 1, 1)
+
+
+@functools.cache
+def _compiled() -> Callable[..., Any]:
+    """Return FlexAttention as one kernel; uncompiled it builds all scores."""
+    return torch.compile(flex_attention)
