@@ -61,7 +61,7 @@ block = model.config.block_size
 @torch.no_grad()
 def losses(inputs, targets):
     # Its forward gives the scores of all positions when it has targets.
-    logits = model(inputs, targets)[0]
+    logits = model(inputs, targets.contiguous())[0]
     return torch.nn.functional.cross_entropy(logits.mT, targets, reduction="none")
 
 in_blocks = [losses(ids[None, i : i + block][:, : len(ids) - 1 - i], ids[None, i + 1 : i + 1 + block])
@@ -112,7 +112,7 @@ def run_nanogpt(checkout: Path, text: Path, folder: Path) -> dict[str, Any]:
     estimates = re.findall(r"val loss ([\d.]+)", "".join(lines))
     score = [sys.executable, "-c", NANOGPT_SCORE, str(folder / "theirs"), str(THREADS)]
     scored = subprocess.run(score, cwd=copy, check=True, text=True, stdout=subprocess.PIPE)
-    return {**json.loads(scored.stdout), "loss_own_estimate": float(estimates[-1]), "seconds": seconds}
+    return {**json.loads(scored.stdout.splitlines()[-1]), "loss_own_estimate": float(estimates[-1]), "seconds": seconds}
 
 
 def run_ours(text: Path, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
