@@ -1,0 +1,125 @@
+"""Seconds of a generated token: against the peer, against the machine's memory, against GPT-2."""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from comparison import Comparison
+from sizes import PUBLISHED, TINY, Size
+from timing import Spread, take_turns
+from worker import Side
+
+PROMPT_LENGTH = 64
+
+
+def run(comparison: Comparison) -> None:
+    with comparison.sides(PUBLISHED) as (ours, peer):
+        for batch_size, tokens, bar in ((1, 8, 18), (8, 3, 30)):
+            comparison.section(f"one token, published size, batch {batch_size}, greedy")
+            spreads = against_peer(comparison, ours, peer, batch_size, tokens, f"at least {bar} times")
+            if batch_size == 1:
+                against_memory(comparison, spreads["ours"])
+        comparison.section("one token, published size, int8 weights")
+        ours.ask("quantize")
+        for batch_size in (1, 8):
+            ours.ask("prompt", ids=prompt(batch_size, PUBLISHED))
+            spread = take_turns({"int8": partial(seconds, ours, 20)}, comparison.runs)["int8"]
+            comparison.row(f"batch {batch_size}", spread, "at least 25 times at batch 1" if batch_size == 1 else "")
+
+
+def run_tiny(comparison: Comparison) -> None:
+    comparison.section("one token, tiny model, batch 1, greedy")
+    with comparison.sides(TINY) as (ours, peer):
+        against_peer(comparison, ours, peer, 1, 100, "at least 4 times")
+
+
+def prompt(batch_size: int, size: Size) -> list[list[int]]:
+    chance = random.Random(0)
+    return [[chance.randrange(size["vocab_size"]) for _ in range(PROMPT_LENGTH)] for _ in range(batch_size)]
+
+
+def seconds(side: Side, num_tokens: int) -> float:
+    taken: float = side.ask("decode", num_tokens=num_tokens)["seconds"]
+    return taken
+
+
+def against_peer(
+    comparison: Comparison, ours: Side, peer: Side, batch_size: int, peer_tokens: int, bar: str
+) -> dict[str, Spread]:
+    size = TINY if peer_tokens == 100 else PUBLISHED
+    for side in (ours, peer):
+        side.ask("prompt", ids=prompt(batch_size, size))
+    first = [side.ask("decode", num_tokens=4)["tokens"] for side in (ours, peer)]
+    comparison.require_equal("greedy tokens", *first)
+    spreads = take_turns(
+        {"ours": partial(seconds, ours, max(20, peer_tokens)), "peer": partial(seconds, peer, peer_tokens)},
+        comparison.runs,
+    )
+    comparison.row("peer", spreads["peer"])
+    comparison.row("ours", spreads["ours"], bar, times_faster=spreads["peer"].median / spreads["ours"].median)
+    return spreads
+
+
+def against_memory(comparison: Comparison, spread: Spread) -> None:
+    """How near a token's time comes to reading once what has to be read."""
+    layers, width, memory = PUBLISHED["n_layer"], PUBLISHED["d_model"], PUBLISHED["mem_len"]
+    weights = layers * (4 * width * width + 2 * width * PUBLISHED["d_inner"]) + PUBLISHED["cutoffs"][0] * width
+    past = layers * 3 * memory * width  # keys, values and distances
+    size = 4 * (weights + past)
+    bandwidth = read_bandwidth()
+    comparison.row("bytes to read for a token, GB", gigabytes=size / 1e9)
+    comparison.row("bandwidth of a matrix-vector product, GB/s", gigabytes_per_second=bandwidth / 1e9)
+    share = size / bandwidth / spread.median
+    comparison.row("share of what the memory allows", None, "at least 0.75", share=share)
+
+
+def read_bandwidth() -> float:
+    """Bytes a second that products of a matrix of one GiB with a vector read, at best."""
+    matrices = [torch.randn(4096, 4096) for _ in range(16)]
+    vector = torch.randn(1, 4096)
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        for matrix in matrices:
+            torch.nn.functional.linear(vector, matrix)
+        best = min(best, time.perf_counter() - began)
+    return 4 * sum(matrix.numel() for matrix in matrices) / best
+
+
+def run_gpt2(comparison: Comparison) -> None:
+    """`generate()` of the same transformers: tiny models of equal size, and the published size against GPT-2 medium."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from transformer_xl import TransfoXLConfig, TransfoXLLMHeadModel
+
+    pairs = {
+        "tiny": (TINY, {"n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 10000}, 100, "no slower"),
+        "published size and GPT-2 medium": (PUBLISHED, {"n_layer": 24, "n_embd": 1024, "n_head": 16}, 20, "no slower"),
+    }
+    for name, (size, gpt2_size, num_tokens, bar) in pairs.items():
+        comparison.section(f"generate() of one transformers: {name}")
+        with torch.no_grad():
+            models = {
+                "gpt2": GPT2LMHeadModel(GPT2Config(**gpt2_size, eos_token_id=None)).eval(),
+                "ours": TransfoXLLMHeadModel(TransfoXLConfig(**size)).eval(),
+            }
+        spreads = take_turns(
+            {key: partial(generating, model, num_tokens) for key, model in models.items()}, comparison.runs
+        )
+        comparison.row("GPT-2", spreads["gpt2"])
+        comparison.row("ours", spreads["ours"], bar, times_faster=spreads["gpt2"].median / spreads["ours"].median)
+
+
+def generating(model: Any, num_tokens: int) -> float:
+    """Seconds of a token after the first, which also reads the prompt."""
+    ids = torch.arange(8)[None]
+    taken = []
+    for number in (1, num_tokens + 1):
+        began = time.perf_counter()
+        model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=number, do_sample=False, pad_token_id=0)
+        taken.append(time.perf_counter() - began)
+    return (taken[1] - taken[0]) / num_tokens
