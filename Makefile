@@ -1,10 +1,13 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CONSTRAINTS := constraints.txt constraints-keras.txt
+PIP := -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 INSTALLED := .venv/.installed
+KERAS_BIN := .venv-keras/bin
+KERAS_INSTALLED := .venv-keras/.installed
 
-.PHONY: demo test test-slow check bench docs clean
+.PHONY: demo test test-slow test-keras check bench docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -14,6 +17,11 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# `make test` runs these on PyTorch; a process has one backend.
+test-keras: $(KERAS_INSTALLED)
+	KERAS_BACKEND=tensorflow $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/keras
+	KERAS_BACKEND=jax $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/keras
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -28,11 +36,17 @@ docs: $(INSTALLED)
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean:
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-keras build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # torch goes first and by itself, so that nothing else decides which build of it is taken.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[plots,development]'
+	$(BIN)/python $(PIP) torch==2.13.0
+	$(BIN)/python $(PIP) --editable '.[plots,keras,development]'
+	touch $@
+
+$(KERAS_INSTALLED): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv-keras
+	$(KERAS_BIN)/python $(PIP) torch==2.13.0
+	$(KERAS_BIN)/python $(PIP) --editable '.[tensorflow,jax,development]'
 	touch $@

@@ -25,10 +25,13 @@ class Comparison:
     def sides(self, size: Size) -> Iterator[tuple[Side, Side]]:
         """Begin our side and the peer's, with the same random weights."""
         with tempfile.TemporaryDirectory() as folder:
+            # The peer writes the file, since it is the peer's format that both read, and in a process of its own, which
+            # leaves no trace in what the sides' memory is measured to be.
+            maker = Side("peer", self.peer, self.threads)
+            maker.ask("create", size=size, folder=folder)
+            maker.close()
             ours, peer = Side("ours", sys.executable, self.threads), Side("peer", self.peer, self.threads)
             try:
-                # The peer writes the file: it is the peer's format that both read.
-                peer.ask("create", size=size, folder=folder)
                 ours.ask("load", folder=folder)
                 peer.ask("load", folder=folder)
                 yield ours, peer

@@ -33,6 +33,7 @@ def main() -> None:
 
     import decoding
     import growth
+    import precision
     import scoring
     import sliding_window
     import training_step
@@ -44,6 +45,7 @@ def main() -> None:
         "tiny": decoding.run_tiny,
         "gpt2": decoding.run_gpt2,
         "scoring": scoring.run,
+        "precision": precision.run,
         "training": training_step.run,
         "sliding_window": sliding_window.run,
         "growth": growth.run,

@@ -5,8 +5,12 @@ import pytest
 import torch
 
 from transformer_xl import TransfoXLConfig, TransfoXLLMHeadModel
+from transformer_xl.evaluation import Protocol, evaluate
 from transformer_xl.quantization import quantize_weights
 from transformer_xl.scoring import score
+from transformer_xl.training.loop import train
+from transformer_xl.training.run_folder import load_run
+from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
 
 VOCAB = 50
 
@@ -61,6 +65,20 @@ def test_the_layers_take_a_quarter_of_the_memory():
     assert not any(isinstance(module, torch.nn.Linear) for module in quantized.transformer.layers.modules())
     layer = quantized.transformer.layers[0].dec_attn.qkv_net
     assert layer.weight().dtype == torch.qint8
+
+
+@pytest.mark.slow
+def test_a_trained_model_loses_less_than_half_a_percent_of_its_perplexity(tmp_path):
+    settings = RunSettings(
+        TextSettings("builtin:shakespeare"),
+        ModelSettings(num_layers=2, width=64, num_heads=4, inner_width=128, memory_length=32),
+        TrainingSettings(segment_length=32, batch_size=16, steps=200, evaluations=1),
+    )
+    train(settings, tmp_path / "run")
+    model, vocabulary = load_run(tmp_path / "run")
+    ids = vocabulary.encode("It was the nightingale, and not the lark,\nThat pierced the fearful hollow.\n" * 50)
+    exact, rounded = (evaluate(each, ids, Protocol(32, 32)) for each in (model, quantize_weights(model)))
+    assert rounded.perplexity == pytest.approx(exact.perplexity, rel=5e-3)
 
 
 def test_only_float32_on_the_cpu_can_be_quantised():

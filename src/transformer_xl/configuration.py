@@ -22,7 +22,6 @@ INITIALISERS = ("normal", "uniform")
 POSITIVE_FIELDS = ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "n_layer", "div_val", "tgt_len")
 NON_NEGATIVE_FIELDS = ("mem_len", "ext_len", "init_range", "init_std", "proj_init_std", "layer_norm_epsilon")
 PROBABILITY_FIELDS = ("dropout", "dropatt")
-POSITION_TABLE_TYPES = (1, 3)
 
 
 class Band(NamedTuple):

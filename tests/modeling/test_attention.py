@@ -96,3 +96,15 @@ def test_layers_that_are_offloaded_to_the_disk_give_the_same_numbers(tmp_path: P
         ids = random_ids(2, 5)
         assert_close(offloaded(ids).logits, model(ids).logits)
         assert_close(offloaded(ids, mems=model(ids).mems).logits, model(ids, mems=model(ids).mems).logits)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@torch.no_grad()
+def test_flex_attention_can_be_chosen_and_gives_the_same() -> None:
+    model = tiny_model()
+    ids = random_ids(2, 7)
+    expected = model(ids, output_attentions=True)
+    model.set_attn_implementation("flex_attention")
+    assert_close(model(ids).logits, expected.logits)
+    for ours, weights in zip(model(ids, output_attentions=True).attentions, expected.attentions, strict=True):
+        assert_close(ours, weights)

@@ -33,7 +33,7 @@ def no_warning_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     logger.addHandler(caplog.handler)
     yield
     logger.removeHandler(caplog.handler)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING] == []
 
 
 def tiny_model(**changes: Any) -> Any:

@@ -325,3 +325,8 @@ def test_every_parameter_gets_a_gradient_whatever_was_read(attn_type: int) -> No
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
     assert not model.crit.out_layers[1].weight.grad.any()
     assert not model.transformer.word_emb.emb_layers[2].weight.grad.any()
+
+
+def test_an_empty_segment_is_refused() -> None:
+    with pytest.raises(ValueError, match="The segment is empty"):
+        tiny_model()(torch.zeros(2, 0, dtype=torch.long))

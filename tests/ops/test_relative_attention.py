@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from transformer_xl.ops import fused, matrix_products, query_blocks, reference
+from transformer_xl.ops import flex, fused, matrix_products, query_blocks, reference
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.ops.visibility import visible_positions
 
@@ -147,6 +147,23 @@ def test_the_gradients_of_blocks_with_dropout_are_those_of_what_was_read() -> No
         patch.setattr(query_blocks, "LONGEST_BLOCK", 3)
         # The softmax keeps to float32, which is what these steps and tolerances allow for.
         torch.autograd.gradcheck(read, tuple(tensors.values()), eps=1e-2, atol=2e-3, rtol=2e-2)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.query_length}+{case.memory_length}-{case.mask}")
+def test_flex_attention_reads_what_the_reference_reads(case: Case) -> None:
+    tensors, visible = arguments(case)
+    tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+    torch.testing.assert_close(flex.attention(visible=visible, **tensors), truth(case)["read"], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("case", LONG_CASES, ids=lambda case: f"{case.query_length}+{case.memory_length}-{case.mask}")
+def test_flex_attention_has_the_gradients_of_the_reference(case: Case) -> None:
+    def on_the_device(**tensors: Tensor) -> Tensor:
+        return flex.attention(**{name: tensor.cuda() for name, tensor in tensors.items()}).cpu()
+
+    assert_like_the_reference(on_the_device, case)
 
 
 @pytest.mark.parametrize("implementation", ["door", "door_with_weights"])

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from transformer_xl.modeling.dropout import Dropout
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
+
+logger = logging.get_logger(__name__)
 
 
 class DistanceTerms(NamedTuple):
@@ -27,6 +30,7 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, config: TransfoXLConfig) -> None:
         super().__init__()
+        self.config = config
         self.n_head = config.n_head
         self.d_head = config.d_head
         self.pre_lnorm = config.pre_lnorm
@@ -70,8 +74,18 @@ class MultiHeadAttention(nn.Module):
             dropout=self.dropatt.p if self.training else 0.0,
             head_mask=head_mask,
             need_weights=need_weights,
+            flexible=self._is_flexible(),
         )
         return self.add(hidden, read), weights
+
+    def _is_flexible(self) -> bool:
+        if self.config._attn_implementation != "flex_attention":
+            return False
+        if self.training and self.dropatt.p > 0:
+            logger.warning_once(
+                f"FlexAttention cannot drop weights: dropatt={self.dropatt.p} trains with another implementation."
+            )
+        return True
 
     def add(self, hidden: Tensor, read: Tensor) -> Tensor:
         """Return the segment [B, T, D] with what its queries read [B, H, T, K] projected and added."""

@@ -35,6 +35,7 @@ class TransfoXLPreTrainedModel(PreTrainedModel):
     config_class = TransfoXLConfig
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _supports_flex_attn = True
     accepts_loss_kwargs = False
     _no_split_modules = ["DecoderLayer"]
     _keys_to_ignore_on_load_missing = [r"pos_emb\.inv_freq"]
@@ -258,6 +259,8 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
 
         hidden = self.word_emb(input_ids) if inputs_embeds is None else inputs_embeds
         batch_size, query_length, _ = hidden.shape
+        if query_length == 0:
+            raise ValueError("The segment is empty: give at least one token in each row.")
         cache = past_key_values
         if cache is None:
             pasts = self._pasts(mems, hidden)

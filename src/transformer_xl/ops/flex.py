@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -34,21 +34,23 @@ def attention(
     def may_see(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return visible[b % rows, 0, i, j]
 
-    score = None
+    score: Callable[..., Tensor] | None = None
     if distance_key is not None:
         position_query = query if position_bias is None else query + position_bias[:, None]
         by_distance = (position_query / math.sqrt(head_size)) @ distance_key.mT
         if distance_bias is not None:
             by_distance = by_distance + distance_bias[:, None] / math.sqrt(head_size)
 
-        def score(content: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        def with_distance(content: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             # The last column is distance 0; a later key is masked, whatever its column.
             return content + by_distance[b, h, i, (query_length - 1 - i + j).clamp(max=key_length - 1)]
 
+        score = with_distance
+
     mask = create_block_mask(may_see, batch_size, None, query_length, key_length, device=str(query.device))
     content_query = query if content_bias is None else query + content_bias[:, None]
-    attend = _compiled() if query.is_cuda else flex_attention
-    read: Tensor = attend(content_query, key, value, score_mod=score, block_mask=mask)
+    attend = cast(Callable[..., Tensor], _compiled() if query.is_cuda else flex_attention)
+    read = attend(content_query, key, value, score_mod=score, block_mask=mask)
     return read if head_mask is None else read * head_mask.view(-1, 1, 1)
 
 

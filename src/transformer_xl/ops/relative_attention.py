@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transformer_xl.ops import fused, matrix_products, query_blocks
+from transformer_xl.ops import flex, fused, matrix_products, query_blocks
 
 
 def relative_attention(
@@ -21,6 +21,7 @@ def relative_attention(
     dropout: float = 0.0,
     head_mask: Tensor | None = None,
     need_weights: bool = False,
+    flexible: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Return what each query reads from the visible keys, and on request the weights it read with.
 
@@ -40,6 +41,7 @@ def relative_attention(
         dropout: Probability of dropping a weight.
         head_mask: [H]; 0 silences a head, 1 keeps it.
         need_weights: Whether to return the weights too.
+        flexible: Whether FlexAttention takes what it can do: more than one query, no dropout, no weights.
 
     Returns:
         What was read [B, H, T, K], and the weights [B, H, T, S] after dropout and head mask, or None.
@@ -49,6 +51,8 @@ def relative_attention(
     terms = (query, key, value, visible, distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
     if need_weights or query.shape[2] == 1:
         return matrix_products.attention(*terms, need_weights=need_weights)
+    if flexible and dropout == 0:
+        return flex.attention(*terms[:-2], head_mask=head_mask), None
     if distance_key is not None and query.device.type == "cpu" and not torch.compiler.is_compiling():
         rest = (distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
         return query_blocks.attention(query, key, value, visible, *rest), None
