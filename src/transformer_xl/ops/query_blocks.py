@@ -46,13 +46,17 @@ def attention(
     scale = 1 / math.sqrt(query.shape[-1])
     content_query = query if content_bias is None else query + content_bias[:, None]
     position_query = query if position_bias is None else query + position_bias[:, None]
-    # Heads go before rows of the batch, which all meet the same distances. A batch of one is not copied for that.
-    rows = (x.transpose(0, 1).flatten(0, 1) for x in (content_query * scale, position_query * scale, key, value))
+    # Heads go first, because all rows of the batch meet the same distances; under autocast learned terms are float32.
+    dtype = query.dtype
+    terms = (content_query * scale, position_query * scale, key, value)
+    rows = (x.to(dtype).transpose(0, 1).contiguous() for x in terms)
     # One row more in front makes room for the shift, see `shift.shifted_distance_scores`.
-    distances = torch.nn.functional.pad(distance_key, (0, 0, 1, 0))
-    numbers = None if distance_bias is None else torch.nn.functional.pad(distance_bias * scale, (1, 0))[:, None]
-    read = _BlockwiseAttention.apply(*rows, distances, numbers, visible.transpose(0, 1), dropout)
-    read = read.unflatten(0, (query.shape[1], query.shape[0])).transpose(0, 1)
+    distances = torch.nn.functional.pad(distance_key.to(dtype), (0, 0, 1, 0))
+    numbers = None
+    if distance_bias is not None:
+        numbers = torch.nn.functional.pad((distance_bias * scale).to(dtype), (1, 0))[:, None]
+    blockwise = cast(Callable[..., Tensor], _BlockwiseAttention.apply)
+    read = blockwise(*rows, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
     return read if head_mask is None else read * head_mask.view(-1, 1, 1)
 
 
@@ -84,32 +88,35 @@ class _BlockwiseAttention(torch.autograd.Function):
         visible: Tensor,
         dropout: float,
     ) -> Tensor:
-        """Return what is read [H * B, T, K].
+        """Return what is read [H, B, T, K].
 
         Args:
             ctx: Keeps what backward needs.
-            content_query: [H * B, T, K].
-            position_query: [H * B, T, K].
-            key: [H * B, S, K].
-            value: [H * B, S, K].
+            content_query: [H, B, T, K].
+            position_query: [H, B, T, K].
+            key: [H, B, S, K].
+            value: [H, B, S, K].
             distances: [H, 1 + S, K].
             numbers: [H, 1, 1 + S] or None.
             visible: Boolean [1, 1 or B, T, S].
             dropout: Probability of dropping a weight.
         """
-        num_heads = distances.shape[0]
         read = torch.empty_like(content_query)
         kept = []
         for block in _blocks(visible):
-            raw = _by_head(position_query[:, block.queries], num_heads) @ distances[:, block.distances].mT
+            raw = position_query[:, :, block.queries].flatten(1, 2) @ distances[:, block.distances].mT
             if numbers is not None:
                 raw += numbers[:, :, block.distances]
-            scores = torch.baddbmm(_shifted(raw, block), content_query[:, block.queries], key[:, block.keys].mT)
-            scores.unflatten(0, (num_heads, -1)).masked_fill_(block.hidden, float("-inf"))
+            scores = torch.baddbmm(
+                _shifted(raw, block).flatten(0, 1),
+                content_query[:, :, block.queries].flatten(0, 1),
+                key[:, :, block.keys].flatten(0, 1).mT,
+            ).unflatten(0, key.shape[:2])
+            scores.masked_fill_(block.hidden, float("-inf"))
             weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
             mask = dropout_mask(weights, dropout) if dropout else None
             kept += [weights, mask]
-            read[:, block.queries] = _dropped(weights, mask) @ value[:, block.keys]
+            read[:, :, block.queries] = _dropped(weights, mask) @ value[:, :, block.keys]
         ctx.save_for_backward(content_query, position_query, key, value, distances, visible, read, *kept)
         ctx.has_numbers = numbers is not None
         return read
@@ -119,28 +126,28 @@ class _BlockwiseAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_read: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of all tensors that went in."""
         content_query, position_query, key, value, distances, visible, read, *kept = ctx.saved_tensors
-        num_heads = distances.shape[0]
         grad_content_query = torch.empty_like(content_query)
         grad_position_query = torch.empty_like(position_query)
         grad_key, grad_value, grad_distances = map(torch.zeros_like, (key, value, distances))
-        grad_numbers = distances.new_zeros(num_heads, 1, distances.shape[1]) if ctx.has_numbers else None
+        grad_numbers = distances.new_zeros(distances.shape[0], 1, distances.shape[1]) if ctx.has_numbers else None
+        grad_read = grad_read.contiguous()
         # The sum over all keys of weight times gradient of the weight, which the softmax subtracts.
         expected = (grad_read * read).sum(-1, keepdim=True)
         for block, weights, mask in zip(_blocks(visible), kept[::2], kept[1::2], strict=True):
-            grad = grad_read[:, block.queries]
-            grad_value[:, block.keys] += _dropped(weights, mask).mT @ grad
-            grad_weights = _dropped(grad @ value[:, block.keys].mT, mask)
+            grad = grad_read[:, :, block.queries]
+            grad_value[:, :, block.keys] += _dropped(weights, mask).mT @ grad
+            grad_weights = _dropped(grad @ value[:, :, block.keys].mT, mask)
             # The gradient is written where the shift of its rows is a view, so that no copy is needed to undo it.
-            num_rows, query_length, key_length = weights.shape
-            raw = weights.new_zeros(num_heads, num_rows // num_heads * query_length, 1 + key_length)
+            num_heads, batch_size, query_length, key_length = weights.shape
+            raw = weights.new_zeros(num_heads, batch_size * query_length, 1 + key_length)
             grad_scores = _shifted(raw, block)
-            torch.mul(grad_weights.sub_(expected[:, block.queries]), weights, out=grad_scores)
-            grad_content_query[:, block.queries] = grad_scores @ key[:, block.keys]
-            grad_key[:, block.keys] += grad_scores.mT @ content_query[:, block.queries]
-            grad_position_query[:, block.queries] = (raw @ distances[:, block.distances]).view(
-                num_rows, query_length, -1
+            torch.mul(grad_weights.sub_(expected[:, :, block.queries]), weights, out=grad_scores)
+            grad_content_query[:, :, block.queries] = grad_scores @ key[:, :, block.keys]
+            grad_key[:, :, block.keys] += grad_scores.mT @ content_query[:, :, block.queries]
+            grad_position_query[:, :, block.queries] = (raw @ distances[:, block.distances]).unflatten(
+                1, (batch_size, query_length)
             )
-            grad_distances[:, block.distances] += raw.mT @ _by_head(position_query[:, block.queries], num_heads)
+            grad_distances[:, block.distances] += raw.mT @ position_query[:, :, block.queries].flatten(1, 2)
             if grad_numbers is not None:
                 grad_numbers[:, :, block.distances] += raw.sum(1, keepdim=True)
         return (
@@ -149,16 +156,12 @@ class _BlockwiseAttention(torch.autograd.Function):
         )
 
 
-def _by_head(rows: Tensor, num_heads: int) -> Tensor:
-    """[H * B, t, K] -> [H, B * t, K]."""
-    return rows.unflatten(0, (num_heads, -1)).flatten(1, 2)
-
-
 def _shifted(raw: Tensor, block: Block) -> Tensor:
-    """View scores of distances [H, B * t, 1 + s] as scores of keys [H * B, t, s]; see `shift.shifted_distance_scores`."""
+    """View scores of distances [H, B * t, 1 + s] as those of keys [H, B, t, s]; see `shift.shifted_distance_scores`."""
     query_length, key_length = block.hidden.shape[2:]
-    by_row = raw.view(-1, query_length * (1 + key_length))
-    return by_row[:, query_length:].unflatten(1, (query_length, key_length))
+    by_row = raw.view(raw.shape[0], -1, query_length * (1 + key_length))
+    shifted: Tensor = by_row[..., query_length:].unflatten(2, (query_length, key_length))
+    return shifted
 
 
 def _dropped(weights: Tensor, mask: Tensor | None) -> Tensor:
