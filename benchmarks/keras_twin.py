@@ -5,8 +5,8 @@
 
 Each side is a process of its own with the same weights and inputs, and the sides take turns. What they compute is
 compared before anything is timed: scores, loss, a gradient and greedy tokens. The old classes cannot train under XLA
-and have no `generate` that runs, so theirs is a loop over their forward pass. The last line is JSON, which also goes to a
-dated file in `results/`.
+and have no `generate` that runs, so theirs is a loop over their forward pass. The last line is JSON, which also goes
+to a dated file in `results/`.
 """
 
 from __future__ import annotations
