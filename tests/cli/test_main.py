@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def test_without_a_verb_one_is_asked_for():
 def test_ctrl_c_says_one_sentence_and_leaves_nothing(tmp_path):
     out = tmp_path / "out"
     arguments = ["train", "--train", "builtin:shakespeare", str(out), "--steps", "1000000"]
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background has them ignore the signal, and their children with them.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
