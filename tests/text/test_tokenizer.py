@@ -353,3 +353,10 @@ def test_a_file_that_is_already_split_gets_one_end_for_each_line(tmp_path):
 def test_the_setting_is_saved(tmp_path):
     tokenizer = TransfoXLTokenizer(already_split=True, symbols=["<eos>", "<unk>", "U.S"])
     assert saved_and_loaded(tokenizer, tmp_path).tokenize("U.S. (x)") == ["U.S.", "(x)"]
+
+
+def test_a_vocabulary_nested_without_end_is_refused_by_name(tmp_path):
+    path = tmp_path / "vocab.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"vocab\.json' is not a JSON file"):
+        TransfoXLTokenizer(pretrained_vocab_file=str(path))

@@ -69,7 +69,7 @@ def _json(content: Mapping[str, int]) -> str:
 def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(_existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} is not a JSON file in UTF-8 ({error}): give one that was saved whole"
         ) from error
