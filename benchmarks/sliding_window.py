@@ -42,7 +42,13 @@ def run(comparison: Comparison) -> None:
                 reader.losses(ids[:, start : start + SEGMENT], ids[:, start + 1 : start + SEGMENT + 1])
             return (time.perf_counter() - began) / (4 * SEGMENT)
 
-        # One layer sees exactly the window, so that a token after it must get the same numbers both ways.
+        # From the beginning of a text, both ways see all of it, so that they must give the same.
+        with torch.no_grad():
+            at_once = model(ids[:, :length], logits_to_keep=1).logits[0, -1]
+            reader = Reader(model)
+            for segment in ids[:, :length].split(SEGMENT, dim=1):
+                logits = reader.read(segment, logits_to_keep=1).logits
+            comparison.require_close("log-probability", logits[0, -1].max().item(), at_once.max().item())
         spreads = take_turns(
             {"window": partial(window, model, ids, length), "segments": partial(segments, model, ids, length)},
             comparison.runs,

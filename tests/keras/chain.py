@@ -41,8 +41,8 @@ def random_ids(batch_size: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def numpy_weights(module: Any) -> dict[str, np.ndarray]:
-    """The state dict of a PyTorch model as arrays."""
-    return {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    """The state dict of a PyTorch model as arrays of their own: JAX takes memory over, which PyTorch goes on using."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in module.state_dict().items()}
 
 
 def same_weights(model: Any, module: Any) -> Any:

@@ -22,9 +22,6 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command: 0, 2 after a user's mistake, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    # Torch's threads spin while they wait for each other. Beside any other busy program that makes small steps many
-    # times slower; the policy is read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         VERBS[options.verb].run(options)
     except (ValueError, OSError, FloatingPointError) as error:

@@ -44,9 +44,11 @@ def _first_losses(hidden: Any, weight: Any, bias: Any, columns: Any, count: Any,
     """Return the cross-entropy of the first `count` rows, in blocks; 0 for the others."""
     num_rows, width = ops.shape(hidden)
     num_columns = weight.shape[0]
+    # Counted in blocks: XLA of JAX 0.10 runs a loop not at all whose counter takes steps larger than its bound.
+    num_blocks = (count + block - 1) // block
 
-    def unfinished(start: Any, *_: Any) -> Any:
-        return start < count
+    def unfinished(i: Any, *_: Any) -> Any:
+        return i < num_blocks
 
     def logits(hidden: Any, weight: Any, bias: Any, start: Any) -> tuple[Any, Any]:
         rows = ops.slice(hidden, (start, 0), (block, width))
@@ -60,13 +62,14 @@ def _first_losses(hidden: Any, weight: Any, bias: Any, columns: Any, count: Any,
 
     @ops.custom_gradient
     def losses(hidden: Any, weight: Any, bias: Any) -> Any:
-        def forward(start: Any, losses: Any, normalisers: Any) -> tuple[Any, Any, Any]:
+        def forward(i: Any, losses: Any, normalisers: Any) -> tuple[Any, Any, Any]:
+            start = i * block
             _, scores = logits(hidden, weight, bias, start)
             normaliser = ops.logsumexp(scores, axis=-1)
             picked = ops.sum(ops.where(right_column(start), scores, 0.0), axis=-1)
             block_losses = ops.where(counted(start), normaliser - picked, 0.0)
             return (
-                start + block,
+                i + 1,
                 ops.slice_update(losses, (start,), block_losses),
                 ops.slice_update(normalisers, (start,), normaliser),
             )
@@ -77,7 +80,8 @@ def _first_losses(hidden: Any, weight: Any, bias: Any, columns: Any, count: Any,
         def gradient(*arguments: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
             upstream = arguments[0] if upstream is None else upstream
 
-            def backward(start: Any, by_hidden: Any, by_weight: Any, by_bias: Any) -> tuple[Any, Any, Any, Any]:
+            def backward(i: Any, by_hidden: Any, by_weight: Any, by_bias: Any) -> tuple[Any, Any, Any, Any]:
+                start = i * block
                 rows, scores = logits(hidden, weight, bias, start)
                 normaliser = ops.slice(normalisers, (start,), (block,))[:, None]
                 factor = ops.where(counted(start), ops.slice(upstream, (start,), (block,)), 0.0)[:, None]
@@ -86,7 +90,7 @@ def _first_losses(hidden: Any, weight: Any, bias: Any, columns: Any, count: Any,
                 by_scores = ops.cast(by_scores, rows.dtype)
                 by_rows = ops.matmul(by_scores, weight)
                 by_weight = by_weight + ops.cast(ops.matmul(ops.transpose(by_scores), rows), "float32")
-                return start + block, ops.slice_update(by_hidden, (start, 0), by_rows), by_weight, by_bias
+                return i + 1, ops.slice_update(by_hidden, (start, 0), by_rows), by_weight, by_bias
 
             zeros = (
                 ops.zeros((), "int32"),

@@ -64,21 +64,21 @@ def train(settings: RunSettings, out: str | Path, show_progress: bool = False) -
     text = settings.text
     corpus = read_corpus(text.train, text.valid, text.unit, text.min_count, text.vocab_size)
     _refuse_short_texts(corpus, settings.training)
-    with folder:
+    with folder, tqdm(total=100, bar_format=BAR_FORMAT, disable=not show_progress) as bar:
         folder.write_description(settings, corpus.vocabulary)
-        return _Run(settings, corpus, folder, accelerator, show_progress).finish()
+        return _Run(settings, corpus, folder, accelerator, bar).finish()
 
 
 class _Run:
     def __init__(
-        self, settings: RunSettings, corpus: Corpus, folder: RunFolder, accelerator: Accelerator, show_progress: bool
+        self, settings: RunSettings, corpus: Corpus, folder: RunFolder, accelerator: Accelerator, bar: tqdm
     ) -> None:
         self.settings = settings.training
         self.unit = settings.text.unit
         self.folder = folder
         self.valid = corpus.valid
         self.state = RunState()
-        self.bar = tqdm(total=100, bar_format=BAR_FORMAT, disable=not show_progress)
+        self.bar = bar
         self.accelerator = accelerator
         set_seed(self.settings.seed)
         model = fresh_model(settings.model, corpus.vocabulary, self.settings.segment_length)
@@ -94,16 +94,15 @@ class _Run:
     def finish(self) -> Score:
         self.began = self.logged = time.perf_counter()
         self.losses: list[Tensor] = []
-        with self.bar:
-            for number in range(self.settings.evaluations):
-                last_step = self.state.step
-                while self._progress() < (number + 1) / self.settings.evaluations:
-                    self._step()
-                    if time.perf_counter() - self.logged > SECONDS_BETWEEN_LOGS:
-                        self._log()
-                if self.state.step > last_step:
+        for number in range(self.settings.evaluations):
+            last_step = self.state.step
+            while self._progress() < (number + 1) / self.settings.evaluations:
+                self._step()
+                if time.perf_counter() - self.logged > SECONDS_BETWEEN_LOGS:
                     self._log()
-                    self._validate()
+            if self.state.step > last_step:
+                self._log()
+                self._validate()
         assert self.state.best is not None
         return self.state.best
 
