@@ -33,7 +33,7 @@ def quantize_weights(model: TransfoXLLMHeadModel) -> TransfoXLLMHeadModel:
         )
     quantized: TransfoXLLMHeadModel = copy.deepcopy(model).train(False)
     with warnings.catch_warnings():
-        # torch is moving this function to torchao, whose int8 kernels for the CPU were slower than its own.
+        # torch is moving this function to torchao and says so at every call.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*(deprecated|reduce_range).*")
         quantize_dynamic(quantized.transformer.layers, _per_row_int8(), inplace=True)
