@@ -24,6 +24,22 @@ def test_every_token_but_the_first_is_predicted_exactly_once(num_tokens, batch_s
 
 
 @given(**sizes)
+def test_with_a_token_before_the_text_the_first_one_is_predicted_too(num_tokens, batch_size, segment_length):
+    batch_size = min(batch_size, num_tokens)
+    segments = list(Segments(numbered(num_tokens), batch_size, segment_length, begin=1_000))
+    targets = torch.cat([segment.targets.flatten() for segment in segments])
+    assert sorted(targets[targets != NOT_COUNTED].tolist()) == list(range(num_tokens))
+    inputs = torch.cat([segment.inputs.flatten() for segment in segments])[targets != NOT_COUNTED]
+    assert sorted(inputs.tolist()) == [*range(num_tokens - 1), 1_000]
+    assert inputs[targets[targets != NOT_COUNTED] == 0] == 1_000
+
+
+def test_a_text_of_one_token_is_enough_with_a_token_before_it():
+    (segment,) = Segments(numbered(1), 1, 4, begin=7)
+    assert (segment.inputs.tolist(), segment.targets.tolist()) == ([[7]], [[0]])
+
+
+@given(**sizes)
 def test_each_target_is_the_token_after_its_input(num_tokens, batch_size, segment_length):
     batch_size = min(batch_size, num_tokens - 1)
     for segment in Segments(numbered(num_tokens), batch_size, segment_length):
