@@ -122,6 +122,11 @@ def _check_attention(config: Any) -> None:
     if config.attn_type not in ATTENTION_TYPES:
         known = ", ".join(f"{number} ({name})" for number, name in ATTENTION_TYPES.items())
         raise ValueError(f"attn_type={config.attn_type!r} is not known: choose one of {known}.")
+    if config.share_position_projection and config.attn_type != 0:
+        raise ValueError(
+            f"share_position_projection=True needs attn_type=0, whose distances are projected, but attn_type is "
+            f"{config.attn_type}: choose one of the two."
+        )
     if config.attn_type in (0, 2) and config.d_model % 2:
         raise ValueError(
             f"d_model={config.d_model} is odd, but the sinusoids of attn_type={config.attn_type} come in pairs of sine "

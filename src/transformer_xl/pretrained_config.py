@@ -53,6 +53,8 @@ class TransfoXLConfig(PreTrainedConfig):
             `tgt_len + ext_len + mem_len` rows.
         tie_projs: For each band, whether its output projection is tied to the embedding's; by default it follows
             `proj_share_all_but_first`.
+        share_position_projection: Whether the matrix of queries, keys and values projects the distances too, in the
+            place of one of their own and of both biases (attn_type 0; the Penn Treebank model of the paper's author).
         tie_word_embeddings: Whether the output layers share their weights with the embedding.
         pad_token_id: Id of the padding token; the classifier needs it for batches.
         bos_token_id: Id that generation starts from when there is no prompt.
@@ -109,6 +111,7 @@ class TransfoXLConfig(PreTrainedConfig):
         ext_len: int = 0,
         tgt_len: int = 128,
         tie_projs: Sequence[bool] | None = None,
+        share_position_projection: bool = False,
         tie_word_embeddings: bool = True,
         pad_token_id: int | None = None,
         bos_token_id: int | None = None,
@@ -147,6 +150,7 @@ class TransfoXLConfig(PreTrainedConfig):
         self.tie_projs = (
             [False] + [proj_share_all_but_first] * len(self.cutoffs) if tie_projs is None else list(tie_projs)
         )
+        self.share_position_projection = share_position_projection
         self.tie_word_embeddings = tie_word_embeddings
         self.pad_token_id = pad_token_id
         self.bos_token_id = bos_token_id

@@ -115,7 +115,7 @@ def test_a_wrong_call_is_told_in_one_sentence(
         model(inputs, **named)
 
 
-@pytest.mark.parametrize("attention_type", [1, 2])
-def test_other_attention_types_are_refused_with_where_they_are(attention_type: int) -> None:
+@pytest.mark.parametrize("fields", [{"attn_type": 1}, {"attn_type": 2}, {"share_position_projection": True}], ids=str)
+def test_other_attention_is_refused_with_where_it_is(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="the PyTorch classes"):
-        KerasTransfoXLModel(small_config(attn_type=attention_type))
+        KerasTransfoXLModel(small_config(**fields))

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from .tiny_models import ATTENTION_TYPES, assert_close, random_ids, tiny_model
+from transformer_xl.modeling.distances import sinusoids
+from transformer_xl.modeling.reading import Reader
+
+from .tiny_models import ATTENTION_TYPES, assert_close, random_ids, read_in_segments, tiny_model
 
 
 class Wrapper(nn.Module):
@@ -108,3 +111,44 @@ def test_flex_attention_can_be_chosen_and_gives_the_same() -> None:
     assert_close(model(ids).logits, expected.logits)
     for ours, weights in zip(model(ids, output_attentions=True).attentions, expected.attentions, strict=True):
         assert_close(ours, weights)
+
+
+@pytest.mark.parametrize("settings", [{"mem_len": 6}, {"mem_len": 0, "ext_len": 4}], ids=str)
+def test_a_shared_projection_is_the_ordinary_attention_with_those_weights(settings: dict[str, int]) -> None:
+    shared = tiny_model(share_position_projection=True, initial_memory="empty", **settings)
+    ordinary = tiny_model(initial_memory="empty", **settings)
+    state = shared.state_dict()
+    nearest = sinusoids(1, 16)[0]
+    for i in range(2):
+        query, key, _ = state[f"transformer.layers.{i}.dec_attn.qkv_net.weight"].chunk(3)
+        state[f"transformer.layers.{i}.dec_attn.r_net.weight"] = key
+        state[f"transformer.layers.{i}.dec_attn.r_w_bias"] = (query @ nearest).view(2, 8)
+        state[f"transformer.layers.{i}.dec_attn.r_r_bias"] = (query @ nearest).view(2, 8)
+    ordinary.load_state_dict(state)
+    ids = random_ids(2, 18)
+    expected, _ = read_in_segments(ordinary, ids, [7, 1, 10])
+    ours, _ = read_in_segments(shared, ids, [7, 1, 10])
+    assert_close(ours, expected)
+    assert shared.num_parameters() == ordinary.num_parameters() - 2 * (16 * 16 + 2 * 16)
+
+
+def test_a_shared_projection_reads_with_a_cache_what_it_reads_with_a_memory() -> None:
+    model = tiny_model(share_position_projection=True, initial_memory="empty")
+    ids, lengths = random_ids(2, 12), [7, 1, 1, 3]
+    expected, _ = read_in_segments(model, ids, lengths)
+    reader = Reader(model)
+    with torch.no_grad():
+        ours = torch.cat([reader.read(segment).logits for segment in ids.split(lengths, dim=1)], dim=1)
+    assert reader.cache is not None
+    assert_close(ours, expected)
+
+
+def test_a_shared_projection_learns_what_it_projects_distances_with() -> None:
+    model = tiny_model(share_position_projection=True).train()
+    model(random_ids(2, 5), shift_labels=random_ids(2, 5)).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_shared_projection_needs_distances_that_are_projected() -> None:
+    with pytest.raises(ValueError, match="share_position_projection=True needs attn_type=0"):
+        tiny_model(share_position_projection=True, attn_type=1)

@@ -50,6 +50,11 @@ class TransformerXL(keras.layers.Layer):
                 f"attn_type={config.attn_type} is not available in Keras: use attn_type=0, or the PyTorch classes "
                 "TransfoXLModel and TransfoXLLMHeadModel, which have all four."
             )
+        if config.share_position_projection:
+            raise ValueError(
+                "share_position_projection=True is not available in Keras: use the PyTorch classes TransfoXLModel and "
+                "TransfoXLLMHeadModel, which have it."
+            )
         self.config = config
         self.mem_len = config.mem_len
         self.ext_len = config.ext_len

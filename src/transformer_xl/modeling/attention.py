@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from transformer_xl.modeling.distances import sinusoids
 from transformer_xl.modeling.dropout import Dropout
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
@@ -144,12 +145,41 @@ class TransformerXLAttention(JointProjectionAttention):
         """[S, D] -> [H, S, K]."""
         return self.r_net(encodings).unflatten(-1, (self.n_head, self.d_head)).transpose(0, 1)
 
+    def biases(self, nearest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return content bias and position bias [H, K]; the encoding of distance 0, `nearest`, is not needed."""
+        return self.r_w_bias, self.r_r_bias
+
     def distance_terms(self, positions: Tensor) -> DistanceTerms:
         """Return the terms for the encodings of distances [S, D], or for their projections [H, S, K]."""
-        distance_key = positions if positions.dim() == 3 else self.project_distances(positions)
+        is_projected = positions.dim() == 3
+        distance_key = positions if is_projected else self.project_distances(positions)
+        content_bias, position_bias = self.biases(None if is_projected else positions[-1])
         return DistanceTerms(
-            distance_key, self.r_w_bias.to(distance_key.dtype), self.r_r_bias.to(distance_key.dtype), None
+            distance_key, content_bias.to(distance_key.dtype), position_bias.to(distance_key.dtype), None
         )
+
+
+class SharedProjectionAttention(TransformerXLAttention):
+    """Attention of Transformer-XL in which `qkv_net` projects the distances too, so that nothing else is learned.
+
+    The key of a distance is its encoding times the key matrix; both biases are the encoding of distance 0 times the
+    query matrix. Source: the Penn Treebank model of the paper's first author (`share_position_projection`).
+    """
+
+    def __init__(self, config: TransfoXLConfig) -> None:
+        JointProjectionAttention.__init__(self, config)
+
+    def project_distances(self, encodings: Tensor) -> Tensor:
+        """[S, D] -> [H, S, K]."""
+        key = self.qkv_net(encodings).chunk(3, dim=-1)[1]
+        return cast(Tensor, key).unflatten(-1, (self.n_head, self.d_head)).transpose(0, 1)
+
+    def biases(self, nearest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the one bias [H, K] twice, of the encoding of distance 0 [D], which training may have dropped from."""
+        if nearest is None:
+            nearest = sinusoids(1, self.config.d_model)[0].to(self.o_net.weight)
+        bias = self.qkv_net(nearest).chunk(3, dim=-1)[0].unflatten(-1, (self.n_head, self.d_head))
+        return bias, bias
 
 
 class ShawAttention(JointProjectionAttention):

@@ -96,8 +96,9 @@ class DecodeStep(nn.Module):
             query, new_key, new_value = map(attention.split_heads, attention.project(hidden, hidden))
             key.index_copy_(2, place, new_key)
             value.index_copy_(2, place, new_value)
-            scores = (query + attention.r_w_bias[:, None]) @ key.mT
-            scores = scores + ((query + attention.r_r_bias[:, None]) @ distance_key.mT).index_select(-1, distances)
+            content_bias, position_bias = attention.biases()
+            scores = (query + content_bias[:, None]) @ key.mT
+            scores = scores + ((query + position_bias[:, None]) @ distance_key.mT).index_select(-1, distances)
             scores = (scores.float() / math.sqrt(attention.d_head)).masked_fill(~exists[:, None, None], float("-inf"))
             read = torch.softmax(scores, dim=-1).to(value.dtype) @ value
             hidden = layer.pos_ff(attention.add(hidden, read))

@@ -15,6 +15,7 @@ from transformer_xl.modeling.adaptive import AdaptiveEmbedding, ProjectedAdaptiv
 from transformer_xl.modeling.attention import (
     AbsoluteAttention,
     MultiHeadAttention,
+    SharedProjectionAttention,
     ShawAttention,
     TransformerXLAttention,
 )
@@ -182,7 +183,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             self.pos_emb = PositionalEmbedding(config.d_model)
         else:
             self.r_emb = nn.Parameter(torch.empty(config.n_layer, longest, *heads))
-        if config.attn_type == 0 and not config.untie_r:
+        if config.attn_type == 0 and not config.untie_r and not config.share_position_projection:
             self.r_w_bias = nn.Parameter(torch.empty(heads))
             self.r_r_bias = nn.Parameter(torch.empty(heads))
         if config.attn_type == 1:
@@ -190,12 +191,14 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             self.r_bias = nn.Parameter(torch.empty(config.n_layer, longest, config.n_head))
 
     def _attention(self) -> MultiHeadAttention:
+        if self.config.share_position_projection:
+            return SharedProjectionAttention(self.config)
         attention_classes = {0: TransformerXLAttention, 1: ShawAttention, 2: AbsoluteAttention, 3: AbsoluteAttention}
         return attention_classes[self.config.attn_type](self.config)
 
     def tied_weights(self) -> dict[str, str]:
         """Return the biases that all layers share unless `untie_r`."""
-        if self.config.attn_type != 0 or self.config.untie_r:
+        if self.config.attn_type != 0 or self.config.untie_r or self.config.share_position_projection:
             return {}
         return {
             f"layers.{i}.dec_attn.{bias}": bias for i in range(self.config.n_layer) for bias in ("r_w_bias", "r_r_bias")
