@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from transformer_xl.text.vocabulary import Vocabulary
-from transformer_xl.training.fresh_model import adamw, fresh_model
-from transformer_xl.training.settings import ModelSettings, TrainingSettings
+from transformer_xl.training.fresh_model import fresh_model
+from transformer_xl.training.settings import ModelSettings
 
 SMALL = ModelSettings(num_layers=1, width=8, num_heads=2, inner_width=8)
 
@@ -22,13 +22,3 @@ def test_the_memory_of_a_fresh_model_starts_empty_and_nothing_ends_its_text():
     assert config.initial_memory == "empty"
     assert config.eos_token_id is None
     assert config.tgt_len == 16
-
-
-def test_only_weight_matrices_decay():
-    model = fresh_model(SMALL, words(10), 16)
-    decaying, others = adamw(model, TrainingSettings(weight_decay=0.1)).param_groups
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    assert (decaying["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert all(names[parameter].endswith("weight") for parameter in decaying["params"])
-    assert all("bias" in names[p] or "layer_norm" in names[p] for p in others["params"])
-    assert len(decaying["params"]) + len(others["params"]) == len(names)

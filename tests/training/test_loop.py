@@ -43,6 +43,21 @@ def test_bytes_and_words_are_learned_as_well(unit, toy_run, tmp_path):
     assert score.perplexity < 4
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adam", "schedule": "linear"},
+        {"optimizer": "sgd", "schedule": "plateau", "learning_rate": 0.1},
+        {"optimizer": "adagrad", "schedule": "constant", "warm_up_steps": 6},
+        {"optimizer": "muon", "schedule": "inverse_sqrt", "warm_up_steps": 6},
+    ],
+    ids=lambda changes: changes["optimizer"],
+)
+def test_every_optimizer_learns_more_than_the_frequencies_of_characters(changes, toy_run, tmp_path):
+    score = train(with_training(toy_run, **changes), tmp_path / "out")
+    assert score.bits_per_symbol < 0.9 * unigram_entropy(read_text(toy_run.text.train))
+
+
 def test_the_folder_opens_with_auto_classes_and_carries_its_vocabulary(toy_run, tmp_path):
     score = train(toy_run, tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")

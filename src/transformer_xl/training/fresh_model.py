@@ -1,14 +1,12 @@
-"""A new model for a vocabulary, and the optimiser that teaches it."""
+"""A new model for a vocabulary."""
 
 from __future__ import annotations
 
 from collections.abc import Sized
 
-import torch
-
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
-from transformer_xl.training.settings import ModelSettings, TrainingSettings
+from transformer_xl.training.settings import ModelSettings
 
 BAND_EDGES = (10_000, 40_000, 200_000)
 
@@ -40,19 +38,3 @@ def fresh_model(settings: ModelSettings, vocabulary: Sized, segment_length: int)
         tgt_len=segment_length,
     )
     return TransfoXLLMHeadModel(config)
-
-
-def adamw(model: TransfoXLLMHeadModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW over all parameters of a model, in which only the weight matrices decay."""
-    parameters = list(model.named_parameters())
-    matrices = [parameter for name, parameter in parameters if parameter.dim() >= 2 and "bias" not in name]
-    others = [parameter for name, parameter in parameters if parameter.dim() < 2 or "bias" in name]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        fused=True,
-    )

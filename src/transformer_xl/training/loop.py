@@ -16,9 +16,10 @@ from tqdm import tqdm
 from transformer_xl.data.corpus import Corpus, read_corpus
 from transformer_xl.data.segments import Segments
 from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
-from transformer_xl.training.fresh_model import adamw, fresh_model
+from transformer_xl.training.fresh_model import fresh_model
+from transformer_xl.training.optimizers import optimizer_for
 from transformer_xl.training.run_folder import RunFolder
-from transformer_xl.training.schedules import cosine_with_warm_up, progress
+from transformer_xl.training.schedules import progress, schedule_for
 from transformer_xl.training.settings import RunSettings, TrainingSettings
 
 SECONDS_BETWEEN_LOGS = 2.0
@@ -82,7 +83,8 @@ class _Run:
         self.accelerator = accelerator
         set_seed(self.settings.seed)
         model = fresh_model(settings.model, corpus.vocabulary, self.settings.segment_length)
-        self.model, self.optimizer = self.accelerator.prepare(model, adamw(model, self.settings))
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer_for(model, self.settings))
+        self.schedule = schedule_for(self.settings)
         self.segments = Segments(corpus.train, self.settings.batch_size, self.settings.segment_length)
         self.protocol = _validation_protocol(settings, len(corpus.valid))
         unknown = corpus.vocabulary.count_unknown(corpus.valid)
@@ -110,8 +112,7 @@ class _Run:
         return progress(self.state.step, self.state.seconds, self.settings.steps, self.settings.minutes)
 
     def _learning_rate(self) -> float:
-        factor = cosine_with_warm_up(self._progress(), self.settings.warm_up, self.settings.final_learning_rate)
-        return self.settings.learning_rate * factor
+        return self.settings.learning_rate * self.schedule.factor(self._progress(), self.state.step)
 
     def _step(self) -> None:
         """Reads the next segment and learns from it."""
@@ -159,6 +160,7 @@ class _Run:
         model = self.accelerator.unwrap_model(self.model)
         score = evaluate(model, self.valid, self.protocol)
         self._refuse_divergence(score.loss)
+        self.schedule.observe(score.loss)
         is_best = state.best is None or score.loss < state.best.loss
         self.folder.write_metrics({**self._place(), "validation_loss": score.loss, "protocol": str(score.protocol)})
         if is_best:

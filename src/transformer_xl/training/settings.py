@@ -14,6 +14,8 @@ from typing import Any
 from transformer_xl.text.vocabulary import UNITS, Unit
 
 FILE_NAME = "settings.json"
+OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "muon")
+SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant", "plateau")
 
 
 def _setting(default: Any, sentence: str, **limits: Any) -> Any:
@@ -69,18 +71,45 @@ class TrainingSettings:
     minutes: float | None = _setting(
         None, "minutes that the run may last, evaluations included; when given, it takes the place of steps", above=0
     )
-    learning_rate: float = _setting(3e-3, "highest learning rate of AdamW", above=0)
-    final_learning_rate: float = _setting(0.05, "last learning rate, as a share of the highest", at_least=0, at_most=1)
+    optimizer: str = _setting(
+        "adamw", "what moves the weights; muon is for the matrices, with adamw for the rest", choices=OPTIMIZERS
+    )
+    learning_rate: float = _setting(3e-3, "highest learning rate", above=0)
+    schedule: str = _setting("cosine", "how the learning rate goes on after the warm-up", choices=SCHEDULES)
+    final_learning_rate: float = _setting(
+        0.05, "last or lowest learning rate, as a share of the highest", at_least=0, at_most=1
+    )
     warm_up: float = _setting(0.05, "share of the run in which the learning rate rises from 0", at_least=0, below=1)
-    beta1: float = _setting(0.9, "decay of AdamW's average of gradients", at_least=0, below=1)
-    beta2: float = _setting(0.99, "decay of AdamW's average of squared gradients", at_least=0, below=1)
-    weight_decay: float = _setting(0.1, "decay of the weight matrices; biases and norms have none", at_least=0)
+    warm_up_steps: int | None = _setting(
+        None, "steps in which the learning rate rises from 0; when given, they take the place of warm_up", at_least=0
+    )
+    plateau_patience: int = _setting(
+        0, "evaluations in a row that may better nothing before schedule plateau lowers the learning rate", at_least=0
+    )
+    plateau_factor: float = _setting(0.5, "what schedule plateau multiplies the learning rate by", above=0, below=1)
+    beta1: float = _setting(0.9, "decay of Adam's average of gradients", at_least=0, below=1)
+    beta2: float = _setting(0.99, "decay of Adam's average of squared gradients", at_least=0, below=1)
+    momentum: float = _setting(0.95, "decay of the sum of gradients of muon and sgd", at_least=0, below=1)
+    weight_decay: float | None = _setting(
+        None,
+        "decay of the weight matrices, while biases and norms have none; when not given, 0.1 for adamw and muon, whose "
+        "decay is apart from the gradient, and 0 for the others, which add it to the gradient",
+        at_least=0,
+    )
     clip_norm: float = _setting(1.0, "largest norm of the gradient", above=0)
     evaluations: int = _setting(10, "how often the validation text is scored, evenly spread to the end", at_least=1)
     seed: int = _setting(1, "seed of the first weights and of dropout", at_least=0, below=2**32)
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.warm_up_steps is not None and self.minutes is not None:
+            raise ValueError(
+                f"warm_up_steps is {self.warm_up_steps}, but the run lasts minutes, not steps: give warm_up as a share"
+            )
+        if self.warm_up_steps is not None and self.warm_up_steps >= self.steps:
+            raise ValueError(
+                f"warm_up_steps is {self.warm_up_steps:,}, but must be below the {self.steps:,} steps of the run"
+            )
 
 
 @dataclass(frozen=True)
