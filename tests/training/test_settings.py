@@ -43,6 +43,7 @@ def test_a_value_out_of_range_is_named_with_what_may_come(settings, name, value)
 def test_heads_that_do_not_divide_the_width_are_named():
     with pytest.raises(ValueError, match="width is 100 and num_heads 3"):
         ModelSettings(width=100, num_heads=3)
+    assert ModelSettings(width=100, num_heads=3, head_width=33).head_width == 33
 
 
 def test_saved_settings_are_readable_json(tmp_path):

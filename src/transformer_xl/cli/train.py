@@ -59,6 +59,8 @@ def _argument(setting: Field[Any], annotation: Any) -> dict[str, Any]:
         return {**argument, "action": argparse.BooleanOptionalAction}
     if "choices" in setting.metadata:
         return {**argument, "choices": setting.metadata["choices"]}
+    if annotation == tuple[int, ...] | None:
+        return {**argument, "type": int, "nargs": "+", "metavar": "N"}
     number_types = {int: (int, "N"), int | None: (int, "N"), float: (float, "X"), float | None: (float, "X")}
     kind, name = number_types.get(annotation, (str, "TEXT"))
     return {**argument, "type": kind, "metavar": name}

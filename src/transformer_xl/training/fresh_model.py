@@ -11,30 +11,52 @@ from transformer_xl.training.settings import ModelSettings
 BAND_EDGES = (10_000, 40_000, 200_000)
 
 
-def fresh_model(settings: ModelSettings, vocabulary: Sized, segment_length: int) -> TransfoXLLMHeadModel:
-    """A model with random weights that reads and writes the symbols of a vocabulary.
+def fresh_model(
+    settings: ModelSettings, vocabulary: Sized, segment_length: int, extended_length: int = 0
+) -> TransfoXLLMHeadModel:
+    """A model with random weights that reads and writes the symbols of a vocabulary."""
+    return TransfoXLLMHeadModel(fresh_config(settings, len(vocabulary), segment_length, extended_length))
 
-    Its memory starts empty, so results do not depend on how a text is cut. The adaptive softmax has a band from 10,000
-    symbols on; below, one plain softmax is faster. No symbol ends a text: of words, `<eos>` is the end of a line.
+
+def fresh_config(
+    settings: ModelSettings, num_symbols: int, segment_length: int, extended_length: int = 0
+) -> TransfoXLConfig:
+    """The configuration of a new model.
+
+    Unless the settings say otherwise, its memory starts empty, so that results do not depend on how a text is cut, and
+    the adaptive softmax has a band from 10,000 symbols on; below, one plain softmax is faster. No symbol ends a text:
+    of words, `<eos>` is the end of a line.
+
+    Raises:
+        ValueError: The settings contradict each other or the vocabulary, such as cutoffs beyond its end.
     """
-    config = TransfoXLConfig(
-        vocab_size=len(vocabulary),
-        cutoffs=[edge for edge in BAND_EDGES if edge < len(vocabulary)],
+    cutoffs = settings.cutoffs
+    if cutoffs is None:
+        cutoffs = tuple(edge for edge in BAND_EDGES if edge < num_symbols)
+    return TransfoXLConfig(
+        vocab_size=num_symbols,
+        cutoffs=cutoffs,
         d_model=settings.width,
-        d_embed=settings.width,
+        d_embed=settings.embedding_width or settings.width,
         n_head=settings.num_heads,
-        d_head=settings.width // settings.num_heads,
+        d_head=settings.head_width or settings.width // settings.num_heads,
         d_inner=settings.inner_width,
-        div_val=1,
+        div_val=settings.band_divisor,
         pre_lnorm=settings.pre_norm,
         n_layer=settings.num_layers,
         mem_len=settings.memory_length,
-        clamp_len=-1,
-        same_length=False,
+        clamp_len=settings.clamp_length,
+        same_length=settings.same_length,
+        proj_share_all_but_first=settings.tie_projections,
         dropout=settings.dropout,
         dropatt=settings.attention_dropout,
+        untie_r=not settings.share_biases,
+        proj_init_std=settings.initial_projection_std,
+        init_std=settings.initial_std,
         eos_token_id=None,
-        initial_memory="empty",
+        initial_memory=settings.initial_memory,
+        ext_len=extended_length,
         tgt_len=segment_length,
+        share_position_projection=settings.share_position_projection,
+        tie_word_embeddings=settings.tie_words,
     )
-    return TransfoXLLMHeadModel(config)

@@ -11,6 +11,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from transformer_xl.configuration import INITIAL_MEMORIES
 from transformer_xl.text.vocabulary import UNITS, Unit
 
 FILE_NAME = "settings.json"
@@ -45,20 +46,46 @@ class ModelSettings:
 
     num_layers: int = _setting(4, "number of layers", at_least=1)
     width: int = _setting(128, "width of the hidden states and embeddings", at_least=2)
-    num_heads: int = _setting(4, "number of attention heads; divides the width", at_least=1)
+    num_heads: int = _setting(4, "number of attention heads; divides the width unless head_width is given", at_least=1)
+    head_width: int | None = _setting(None, "width of a head; without it, width / num_heads", at_least=1)
     inner_width: int = _setting(256, "inner width of the feed-forward layers", at_least=1)
+    embedding_width: int | None = _setting(
+        None, "width of the embeddings of frequent symbols; without it, width", at_least=1
+    )
+    cutoffs: tuple[int, ...] | None = _setting(
+        None,
+        "ids at which rarer bands of embedding and softmax begin, 0 for no bands; without it, 10,000, 40,000 and "
+        "200,000 as far as the vocabulary reaches",
+    )
+    band_divisor: int = _setting(1, "what the width of embeddings is divided by from band to band", at_least=1)
+    tie_words: bool = _setting(True, "use the embeddings as the weights of the softmax too")
+    tie_projections: bool = _setting(True, "project the rarer bands of embedding and softmax alike")
+    share_biases: bool = _setting(False, "use the same content and position bias in all layers")
+    share_position_projection: bool = _setting(
+        False, "project distances like content, without weights or biases of their own"
+    )
     memory_length: int = _setting(64, "past symbols that each layer remembers", at_least=0)
+    initial_memory: str = _setting(
+        "empty", "what a text begins with: empty, or zeros that are attended to", choices=INITIAL_MEMORIES
+    )
+    clamp_length: int = _setting(-1, "distance from which on all are equally far, -1 for no limit", at_least=-1)
+    same_length: bool = _setting(False, "let each symbol see equally many others, rather than all that are at hand")
     pre_norm: bool = _setting(True, "normalise the input of each block rather than its output")
     dropout: float = _setting(0.0, "share of hidden values dropped while learning", at_least=0, below=1)
     attention_dropout: float = _setting(0.0, "share of attention weights dropped while learning", at_least=0, below=1)
+    initial_std: float = _setting(0.02, "standard deviation of the first weights", at_least=0)
+    initial_projection_std: float = _setting(0.01, "standard deviation of the first projections of bands", at_least=0)
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.width % self.num_heads or self.width % 2:
+        if self.width % 2 or (self.head_width is None and self.width % self.num_heads):
             raise ValueError(
                 f"width is {self.width} and num_heads {self.num_heads}, but the width must be even and "
-                "a multiple of the number of heads"
+                "a multiple of the number of heads, unless head_width is given"
             )
+        if self.cutoffs is not None:
+            # Settings that were read from JSON bring a list.
+            object.__setattr__(self, "cutoffs", tuple(cutoff for cutoff in self.cutoffs if cutoff != 0))
 
 
 @dataclass(frozen=True)
