@@ -33,7 +33,8 @@ class TransfoXLConfig(PreTrainedConfig):
             attention is plainly causal.
         proj_share_all_but_first: Whether the output projections of all bands but the first are tied to the embedding's.
         attn_type: 0 Transformer-XL, 1 Shaw et al., 2 Vaswani et al., 3 Al-Rfou et al.
-        sample_softmax: Number of samples in the sampled softmax; -1 for the exact softmax.
+        sample_softmax: Number of candidates from which the loss is estimated while training, without cutoffs; -1 for
+            the exact loss, which evaluation always has.
         adaptive: Whether the softmax is adaptive; it is so in effect if there are cutoffs.
         dropout: Dropout probability of embeddings, positions, projections and feed-forward layers.
         dropatt: Dropout probability of the attention weights.

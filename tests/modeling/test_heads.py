@@ -126,9 +126,41 @@ def test_both_kinds_of_labels_at_once_are_refused() -> None:
         tiny_model()(ids, labels=ids, shift_labels=ids)
 
 
-def test_a_sampled_softmax_is_refused_rather_than_ignored() -> None:
-    with pytest.raises(ValueError, match=r"sample_softmax=10 .*sample_softmax=-1"):
+def test_a_sampled_softmax_of_bands_is_refused_rather_than_ignored() -> None:
+    with pytest.raises(ValueError, match=r"sample_softmax=10 .*cutoffs=\[10, 30\].*sample_softmax=-1"):
         TransfoXLLMHeadModel(tiny_config(sample_softmax=10))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"d_embed": 16},
+        {"d_embed": 8},
+        {"d_embed": 16, "tie_word_embeddings": False},
+        {"d_embed": 8, "tie_word_embeddings": False},
+    ],
+    ids=["tied", "tied_narrow", "untied", "untied_narrow"],
+)
+def test_a_sampled_softmax_estimates_while_training_and_is_exact_in_evaluation(shape: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    sampled = tiny_model(cutoffs=[], div_val=1, sample_softmax=10, **shape)
+    exact = TransfoXLLMHeadModel(tiny_config(cutoffs=[], div_val=1, **shape))
+    exact.load_state_dict(sampled.state_dict())
+    ids = random_ids(2, 6)
+    labels = ids.clone()
+    labels[0, 2] = -100
+    assert torch.equal(sampled(ids, labels=labels).losses, exact.eval()(ids, labels=labels).losses)
+    one, two = (sampled.train()(ids, labels=labels) for _ in range(2))
+    assert not torch.equal(one.losses, two.losses)
+    assert one.losses[0, 1] == 0
+    one.loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in sampled.parameters())
+    sampled.config.sample_softmax = 10**7
+    sampled.zero_grad()
+    sampled(ids, labels=labels).loss.backward()
+    exact(ids, labels=labels).loss.backward()
+    for ours, theirs in zip(sampled.parameters(), exact.parameters(), strict=True):
+        assert_close(ours.grad, theirs.grad)
 
 
 # Which scores are returned

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformer_xl.text.vocabulary import Vocabulary
 from transformer_xl.training.fresh_model import fresh_config, fresh_model
 from transformer_xl.training.settings import ModelSettings
@@ -49,3 +51,8 @@ def test_no_bands_can_be_asked_for():
 
 def test_cutoffs_that_were_read_from_json_are_the_same_settings():
     assert ModelSettings(cutoffs=[5, 6]) == ModelSettings(cutoffs=(5, 6))
+
+
+def test_a_sampled_softmax_has_no_bands():
+    config = fresh_model(replace(SMALL, sample_softmax=100), words(10_001), 16).config
+    assert (config.cutoffs, config.sample_softmax) == ([], 100)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer_xl.configuration import Band, frequency_bands
+from transformer_xl.modeling.sampled_softmax import log_uniform_candidates, sampled_losses
 
 IGNORED_LABEL = -100
 
@@ -170,6 +171,22 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             within = nn.functional.cross_entropy(logits, labels.index_select(0, rows) - band.start, reduction="none")
             losses = losses.index_add(0, rows, within)
         return losses
+
+    def sampled(self, hidden: Tensor, labels: Tensor, num_samples: int) -> Tensor:
+        """Return what `forward` does, estimated from a few candidates; only without cutoffs.
+
+        Args:
+            hidden: [N, D].
+            labels: Token ids [N]; -100 where there is nothing to predict.
+            num_samples: About how many candidates there are.
+        """
+        check_token_ids("labels", labels, self.n_token, ignored=IGNORED_LABEL)
+        if self.out_projs:
+            hidden = nn.functional.linear(hidden, self.out_projs[0].T)
+        layer = self._output_layer(0)
+        candidates = log_uniform_candidates(num_samples, self.n_token).to(hidden.device)
+        losses = sampled_losses(hidden, labels.clamp(min=0), layer.weight, layer.bias, candidates, num_samples)
+        return losses.masked_fill(labels == IGNORED_LABEL, 0)
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Return the log-probabilities of all tokens: [..., D] -> [..., V], in float32."""

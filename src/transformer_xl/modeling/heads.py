@@ -24,6 +24,8 @@ LONGEST_SEGMENT = 512
 class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
     """Transformer-XL that predicts the next token, with an adaptive softmax tied to its embedding as configured.
 
+    With `sample_softmax` the losses are estimates while it trains, and exact in evaluation mode.
+
     Example:
         >>> model = TransfoXLLMHeadModel(config)
         >>> out = model(input_ids, labels=input_ids)      # labels are shifted inside
@@ -33,9 +35,11 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: TransfoXLConfig) -> None:
         super().__init__(config)
-        if config.sample_softmax > 0:
+        if config.sample_softmax > 0 and config.cutoffs:
             raise ValueError(
-                f"sample_softmax={config.sample_softmax} is not available: set sample_softmax=-1 for the exact softmax."
+                f"sample_softmax={config.sample_softmax} draws candidates for one softmax over the whole vocabulary, "
+                f"but cutoffs={config.cutoffs} divide it into bands: pass cutoffs=[], or sample_softmax=-1 for the "
+                "exact softmax."
             )
         self.transformer = TransfoXLModel(config)
         self.crit = ProjectedAdaptiveLogSoftmax(
@@ -166,7 +170,11 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if not shifted:
             hidden, labels = hidden[:, :-1], labels[:, 1:]
         labels = labels.to(hidden.device)
-        losses = self.crit(hidden.flatten(0, 1), labels.flatten()).view(labels.shape)
+        if self.training and self.config.sample_softmax > 0:
+            losses = self.crit.sampled(hidden.flatten(0, 1), labels.flatten(), self.config.sample_softmax)
+        else:
+            losses = self.crit(hidden.flatten(0, 1), labels.flatten())
+        losses = losses.view(labels.shape)
         return losses, losses.sum() / labels.ne(IGNORED_LABEL).sum().clamp(min=1)
 
     def _prepare_generated_length(

@@ -24,18 +24,20 @@ def fresh_config(
     """The configuration of a new model.
 
     Unless the settings say otherwise, its memory starts empty, so that results do not depend on how a text is cut, and
-    the adaptive softmax has a band from 10,000 symbols on; below, one plain softmax is faster. No symbol ends a text:
-    of words, `<eos>` is the end of a line.
+    the adaptive softmax has a band from 10,000 symbols on; below, one plain softmax is faster, and a sampled one has
+    none. No symbol ends a text: of words, `<eos>` is the end of a line.
 
     Raises:
         ValueError: The settings contradict each other or the vocabulary, such as cutoffs beyond its end.
     """
     cutoffs = settings.cutoffs
     if cutoffs is None:
-        cutoffs = tuple(edge for edge in BAND_EDGES if edge < num_symbols)
+        sampled = settings.sample_softmax > 0
+        cutoffs = () if sampled else tuple(edge for edge in BAND_EDGES if edge < num_symbols)
     return TransfoXLConfig(
         vocab_size=num_symbols,
         cutoffs=cutoffs,
+        sample_softmax=settings.sample_softmax,
         d_model=settings.width,
         d_embed=settings.embedding_width or settings.width,
         n_head=settings.num_heads,

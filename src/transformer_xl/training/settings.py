@@ -73,6 +73,12 @@ class ModelSettings:
     pre_norm: bool = _setting(True, "normalise the input of each block rather than its output")
     dropout: float = _setting(0.0, "share of hidden values dropped while learning", at_least=0, below=1)
     attention_dropout: float = _setting(0.0, "share of attention weights dropped while learning", at_least=0, below=1)
+    sample_softmax: int = _setting(
+        -1,
+        "candidates from which the loss of a large vocabulary is estimated while learning, in the place of frequency "
+        "bands; -1 for the exact loss",
+        at_least=-1,
+    )
     initial_std: float = _setting(0.02, "standard deviation of the first weights", at_least=0)
     initial_projection_std: float = _setting(0.01, "standard deviation of the first projections of bands", at_least=0)
 
