@@ -40,6 +40,12 @@ class TokenizerVocabulary:
         unknown = self.tokenizer.unk_token_id
         return None if unknown is None else int(unknown)
 
+    @property
+    def line_end_id(self) -> int | None:
+        """The id of a line end or the end of a text; None if there is none."""
+        line_end = self.tokenizer.eos_token_id
+        return None if line_end is None else int(line_end)
+
     def encode(self, text: str, strict: bool = False) -> Ids:
         """The ids of a text, in the smallest unsigned integer type that holds them all.
 
@@ -115,7 +121,10 @@ def load_vocabulary(folder: str | Path) -> Vocabulary | TokenizerVocabulary:
             return TokenizerVocabulary(tokenizer, unit)
         if unit == "word" and not getattr(tokenizer, "already_split", False):
             return TokenizerVocabulary(tokenizer, "word")
-        return Vocabulary(unit, tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        symbols = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        if unit == "word":
+            return Vocabulary(unit, symbols, line_end=tokenizer.eos_token, lower_case=tokenizer.lower_case)
+        return Vocabulary(unit, symbols)
     except Exception as error:  # The Rust library raises bare exceptions for broken files.
         raise ValueError(
             f"the tokenizer in {str(folder)!r} cannot be read ({error}): write the folder again"

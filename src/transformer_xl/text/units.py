@@ -87,9 +87,27 @@ def word_tokenizer(texts: Iterable[str], min_count: int = 1) -> TransfoXLTokeniz
     return word_tokenizer_of(_most_frequent_first(tokenizer.counter, min_count, always=[UNKNOWN, LINE_END]))
 
 
-def word_tokenizer_of(symbols: Sequence[str]) -> TransfoXLTokenizer:
+def word_tokenizer_of(symbols: Sequence[str], line_end: str = LINE_END, lower_case: bool = False) -> TransfoXLTokenizer:
     """What stands between white space is a symbol; the symbols are given in the order of their ids."""
-    return TransfoXLTokenizer(already_split=True, additional_special_tokens=[], symbols=symbols, unit="word")
+    return TransfoXLTokenizer(
+        lower_case=lower_case,
+        eos_token=line_end,
+        already_split=True,
+        additional_special_tokens=[],
+        symbols=symbols,
+        unit="word",
+    )
+
+
+def id_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Numbers with white space between them, each its own id, from 0 to `size` - 1.
+
+    >>> id_tokenizer(100).encode("60 62 64")
+    [60, 62, 64]
+    """
+    tokenizer = Tokenizer(models.WordLevel({str(index): index for index in range(size)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", unit="id")
 
 
 def _split(texts: Iterable[str], tokenizer: TransfoXLTokenizer) -> Iterator[list[str]]:
