@@ -27,8 +27,7 @@ def run(comparison: Comparison) -> None:
         out = Path(folder) / "run"
         train(settings, out)
         model, half = load_run(out)[0], load_run(out)[0].to(torch.bfloat16)
-    text = settings.text
-    ids = read_corpus(text.train, text.valid, text.unit, text.min_count).valid
+    ids = read_corpus(settings.text).valid
     scores = {
         name: evaluate(each, ids, Protocol(64, 64, batch_size=8))
         for name, each in {"float32": model, "int8": quantize_weights(model), "bfloat16": half}.items()

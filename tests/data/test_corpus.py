@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from transformer_xl.data.corpus import read_corpus, read_text
+from transformer_xl.data.text_settings import TextSettings
 
 
 def test_the_builtin_text_is_split_by_position_without_gap_or_overlap():
@@ -17,7 +18,7 @@ def test_the_last_part_of_a_file_is_held_out(tmp_path):
     text = "".join(chr(ord("a") + i % 26) for i in range(1000))
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
-    corpus = read_corpus(str(path), None, "char")
+    corpus = read_corpus(TextSettings(str(path)))
     assert corpus.vocabulary.decode(corpus.train) == text[:950]
     assert corpus.vocabulary.decode(corpus.valid) == text[950:]
 
@@ -25,7 +26,7 @@ def test_the_last_part_of_a_file_is_held_out(tmp_path):
 def test_the_vocabulary_is_built_from_the_training_text_alone(tmp_path):
     (tmp_path / "train.txt").write_text("abc", encoding="utf-8")
     (tmp_path / "valid.txt").write_text("abd", encoding="utf-8")
-    corpus = read_corpus(str(tmp_path / "train.txt"), str(tmp_path / "valid.txt"), "char")
+    corpus = read_corpus(TextSettings(str(tmp_path / "train.txt"), str(tmp_path / "valid.txt")))
     assert "d" not in corpus.vocabulary.symbols
     assert corpus.vocabulary.count_unknown(corpus.valid) == 1
 

@@ -62,8 +62,7 @@ def train(settings: RunSettings, out: str | Path, show_progress: bool = False) -
             "torchrun or accelerate launch"
         )
     folder = RunFolder(out)
-    text = settings.text
-    corpus = read_corpus(text.train, text.valid, text.unit, text.min_count, text.vocab_size)
+    corpus = read_corpus(settings.text)
     _refuse_short_texts(corpus, settings.training)
     with folder, tqdm(total=100, bar_format=BAR_FORMAT, disable=not show_progress) as bar:
         folder.write_description(settings, corpus.vocabulary)

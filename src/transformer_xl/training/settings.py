@@ -6,38 +6,19 @@ Nothing here imports torch: the command line builds its options from these field
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformer_xl.configuration import INITIAL_MEMORIES
-from transformer_xl.text.vocabulary import UNITS, Unit
+from transformer_xl.data.text_settings import TextSettings
+from transformer_xl.setting_fields import check as _check
+from transformer_xl.setting_fields import setting as _setting
+
+__all__ = ["ModelSettings", "RunSettings", "TextSettings", "TrainingSettings"]
 
 FILE_NAME = "settings.json"
 OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant", "plateau")
-
-
-def _setting(default: Any, sentence: str, **limits: Any) -> Any:
-    """A field with its sentence; limits: `at_least`, `above`, `at_most`, `below`, `choices`."""
-    return field(default=default, metadata={"sentence": sentence, **limits})
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """What is read, and what a symbol of it is."""
-
-    train: str = field(metadata={"sentence": "text to learn from: a UTF-8 file, or builtin:shakespeare"})
-    valid: str | None = _setting(
-        None, "text to validate on: a UTF-8 file or builtin:shakespeare; without it, the last 5 % of the training file"
-    )
-    unit: Unit = _setting("char", "what the model reads and writes one at a time", choices=UNITS)
-    vocab_size: int = _setting(8_000, "symbols of a vocabulary of byte pairs (unit bpe)", at_least=257)
-    min_count: int = _setting(1, "symbols that occur less often in the training text become <unk>", at_least=1)
-
-    def __post_init__(self) -> None:
-        _check(self)
 
 
 @dataclass(frozen=True)
@@ -156,28 +137,3 @@ class RunSettings:
     def save(self, folder: Path) -> None:
         """Writes `settings.json` into a folder."""
         (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def _check(settings: TextSettings | ModelSettings | TrainingSettings) -> None:
-    for each in fields(settings):
-        value = getattr(settings, each.name)
-        if value is not None and (mistake := _mistake(each, value)):
-            raise ValueError(f"{each.name} is {value!r}, but must be {mistake}")
-
-
-def _mistake(setting: Field[Any], value: Any) -> str | None:
-    """What the value would have to be, if it is not."""
-    limits = setting.metadata
-    if "choices" in limits and value not in limits["choices"]:
-        return f"one of {', '.join(limits['choices'])}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "a finite number"
-    if "at_least" in limits and value < limits["at_least"]:
-        return f"at least {limits['at_least']}"
-    if "above" in limits and value <= limits["above"]:
-        return f"above {limits['above']}"
-    if "at_most" in limits and value > limits["at_most"]:
-        return f"at most {limits['at_most']}"
-    if "below" in limits and value >= limits["below"]:
-        return f"below {limits['below']}"
-    return None
