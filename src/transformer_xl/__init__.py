@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from transformer_xl.sessions import Sampling, Session
     from transformer_xl.text.fast_tokenizer import TransfoXLTokenizerFast
     from transformer_xl.text.tokenizer import TransfoXLTokenizer
+    from transformer_xl.training.trainer import Lanes, MemoryTrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AdaptiveEmbedding": "transformer_xl.modeling.adaptive",
+    "Lanes": "transformer_xl.training.trainer",
+    "MemoryTrainer": "transformer_xl.training.trainer",
     "ProjectedAdaptiveLogSoftmax": "transformer_xl.modeling.adaptive",
     "Sampling": "transformer_xl.sessions",
     "Session": "transformer_xl.sessions",
@@ -60,6 +63,8 @@ _KERAS_NAMES = tuple(
 
 __all__ = [
     "AdaptiveEmbedding",
+    "Lanes",
+    "MemoryTrainer",
     "ProjectedAdaptiveLogSoftmax",
     "Sampling",
     "Session",

@@ -31,6 +31,8 @@ def _register_models(modeling_auto: ModuleType) -> None:
     ):
         model_class = wrapt.lazy_import(f"transformer_xl.modeling.{module}", name)
         mapping.register(TransfoXLConfig, model_class, exist_ok=True)
+    # Trainer shifts labels for label smoothing if the class's name is in here, where `register` does not put it.
+    modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault(TransfoXLConfig.model_type, "TransfoXLLMHeadModel")
 
 
 def _register_tokenizer(tokenization_auto: ModuleType) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from transformers.cache_utils import Cache
@@ -56,6 +57,10 @@ class TransfoXLLMHeadModelOutput(ModelOutput):
     def logits(self) -> Tensor | None:
         """The prediction scores: log-probabilities are logits of the same distribution."""
         return self.prediction_scores
+
+    def __getitem__(self, key: Any) -> Any:
+        # Trainer's label smoothing asks for a field of this name.
+        return self.prediction_scores if key == "logits" else super().__getitem__(key)
 
 
 @dataclass
