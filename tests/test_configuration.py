@@ -230,3 +230,29 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'TransfoXLConfiguration'"):
         _ = transformer_xl.configuration.TransfoXLConfiguration
+
+
+SMALL_CORPUS_DROPOUTS = {
+    "word_dropout": 0.1,
+    "locked_input_dropout": 0.6,
+    "locked_attention_dropout": 0.0,
+    "locked_feed_forward_dropout": 0.2,
+    "locked_output_dropout": 0.5,
+}
+
+
+def test_the_dropouts_of_small_corpora_are_in_the_files_of_models_that_have_them(tmp_path: Path) -> None:
+    TransfoXLConfig(**SMALL_CORPUS_DROPOUTS).save_pretrained(tmp_path)
+    loaded = TransfoXLConfig.from_pretrained(tmp_path)
+    assert {name: getattr(loaded, name) for name in SMALL_CORPUS_DROPOUTS} == SMALL_CORPUS_DROPOUTS
+
+
+def test_the_dropouts_of_small_corpora_are_not_in_the_files_of_other_models(tmp_path: Path) -> None:
+    TransfoXLConfig().save_pretrained(tmp_path)
+    assert not SMALL_CORPUS_DROPOUTS.keys() & json.loads((tmp_path / "config.json").read_text()).keys()
+
+
+@pytest.mark.parametrize("name", SMALL_CORPUS_DROPOUTS)
+def test_a_dropout_of_small_corpora_is_a_probability(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}=1\.5 .*\[0, 1\)"):
+        TransfoXLConfig(**{name: 1.5})

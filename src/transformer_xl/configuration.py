@@ -21,7 +21,13 @@ INITIALISERS = ("normal", "uniform")
 
 POSITIVE_FIELDS = ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "n_layer", "div_val", "tgt_len")
 NON_NEGATIVE_FIELDS = ("mem_len", "ext_len", "init_range", "init_std", "proj_init_std", "layer_norm_epsilon")
-PROBABILITY_FIELDS = ("dropout", "dropatt")
+LOCKED_DROPOUT_FIELDS = (
+    "locked_input_dropout",
+    "locked_attention_dropout",
+    "locked_feed_forward_dropout",
+    "locked_output_dropout",
+)
+PROBABILITY_FIELDS = ("dropout", "dropatt", "word_dropout", *LOCKED_DROPOUT_FIELDS)
 
 
 class Band(NamedTuple):
@@ -80,7 +86,7 @@ def _check_ranges(config: Any) -> None:
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)} is not allowed: {name} must not be negative.")
     for name in PROBABILITY_FIELDS:
-        if not 0 <= getattr(config, name) < 1:
+        if getattr(config, name) is not None and not 0 <= getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)} is not allowed: a dropout probability lies in [0, 1).")
     if config.init not in INITIALISERS:
         raise ValueError(f"init={config.init!r} is not known: choose one of {', '.join(INITIALISERS)}.")

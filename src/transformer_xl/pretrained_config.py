@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from transformer_xl.configuration import Band, check_configuration, frequency_bands
+from transformer_xl.configuration import LOCKED_DROPOUT_FIELDS, Band, check_configuration, frequency_bands
 
 
 class TransfoXLConfig(PreTrainedConfig):
@@ -60,6 +60,12 @@ class TransfoXLConfig(PreTrainedConfig):
         pad_token_id: Id of the padding token; the classifier needs it for batches.
         bos_token_id: Id that generation starts from when there is no prompt.
         use_cache: Whether the models return their memories.
+        word_dropout: Probability with which a token of the vocabulary is dropped wherever it stands in the input.
+        locked_input_dropout: Probability of a dropout with one mask for all positions of a row, in the place of
+            `dropout`, of embeddings and of the encodings of distances; None for no such.
+        locked_attention_dropout: The same of queries, keys, values, and the output of attention.
+        locked_feed_forward_dropout: The same of the inner and the outer states of the feed-forward layers.
+        locked_output_dropout: The same of the last hidden states.
 
     Raises:
         ValueError: Two fields contradict each other or one is out of range; the sentence names fields and values.
@@ -117,6 +123,11 @@ class TransfoXLConfig(PreTrainedConfig):
         pad_token_id: int | None = None,
         bos_token_id: int | None = None,
         use_cache: bool = True,
+        word_dropout: float = 0.0,
+        locked_input_dropout: float | None = None,
+        locked_attention_dropout: float | None = None,
+        locked_feed_forward_dropout: float | None = None,
+        locked_output_dropout: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
@@ -156,8 +167,19 @@ class TransfoXLConfig(PreTrainedConfig):
         self.pad_token_id = pad_token_id
         self.bos_token_id = bos_token_id
         self.use_cache = use_cache
+        self.word_dropout = word_dropout
+        self.locked_input_dropout = locked_input_dropout
+        self.locked_attention_dropout = locked_attention_dropout
+        self.locked_feed_forward_dropout = locked_feed_forward_dropout
+        self.locked_output_dropout = locked_output_dropout
         super().__init__(**kwargs)
         check_configuration(self)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what `config.json` holds: the dropouts of small corpora only where a model has them."""
+        unused = {"word_dropout": 0.0, **dict.fromkeys(LOCKED_DROPOUT_FIELDS)}
+        fields = super().to_diff_dict()
+        return {name: value for name, value in fields.items() if name not in unused or value != unused[name]}
 
     @property
     def bands(self) -> list[Band]:

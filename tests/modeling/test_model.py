@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from transformer_xl.configuration import LOCKED_DROPOUT_FIELDS
 from transformer_xl.modeling import model as model_module
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.modeling.model import TransfoXLModel
@@ -22,6 +23,7 @@ from .tiny_models import (
     assert_close,
     random_ids,
     read_in_segments,
+    tiny_config,
     tiny_model,
 )
 
@@ -312,9 +314,38 @@ def test_each_kind_of_dropout_is_felt(dropout: str, attn_type: int) -> None:
 def test_embeddings_the_last_hidden_state_and_encoded_distances_are_dropped(attn_type: int) -> None:
     model = tiny_model(TransfoXLModel, attn_type=attn_type, dropout=0.5).train()
     shapes = []
-    model.drop.register_forward_hook(lambda _module, inputs, _output: shapes.append(tuple(inputs[0].shape)))
+    for module in (model.drop, model.drop_output):
+        module.register_forward_hook(lambda _module, inputs, _output: shapes.append(tuple(inputs[0].shape)))
     model(random_ids(2, 4))
     assert sorted(shapes) == [(2, 4, 16), (2, 4, 16), *([(10, 16)] if attn_type == 0 else [])]
+
+
+SMALL_CORPUS_DROPOUTS = ("word_dropout", *LOCKED_DROPOUT_FIELDS)
+
+
+@pytest.mark.parametrize("attn_type", ATTENTION_TYPES)
+@pytest.mark.parametrize("dropout", SMALL_CORPUS_DROPOUTS)
+def test_each_dropout_of_small_corpora_is_felt_in_training_only(dropout: str, attn_type: int) -> None:
+    model = tiny_model(attn_type=attn_type, **{dropout: 0.5})
+    plain = TransfoXLLMHeadModel(tiny_config(attn_type=attn_type)).eval()
+    plain.load_state_dict(model.state_dict())
+    ids = random_ids(2, 4)
+    assert torch.equal(model(ids).logits, plain(ids).logits)
+    model.train()
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_a_locked_dropout_takes_the_place_of_the_plain_one() -> None:
+    off = dict.fromkeys(LOCKED_DROPOUT_FIELDS, 0.0)
+    model, ids = tiny_model(dropout=0.5, **off).train(), random_ids(2, 4)
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_the_output_is_dropped_alike_at_all_positions() -> None:
+    model = tiny_model(TransfoXLModel, locked_output_dropout=0.5).train()
+    dropped = model(random_ids(2, 6)).last_hidden_state == 0
+    assert dropped.any()
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
 
 
 @pytest.mark.parametrize("attn_type", ATTENTION_TYPES)

@@ -32,6 +32,8 @@ def test_every_setting_of_the_shape_arrives_in_the_configuration():
         band_divisor=2, tie_words=False, tie_projections=False, share_biases=True, memory_length=9,
         initial_memory="zeros", clamp_length=11, same_length=True, pre_norm=False, dropout=0.1, attention_dropout=0.2,
         initial_std=0.3, initial_projection_std=0.4, share_position_projection=True,
+        word_dropout=0.05, locked_input_dropout=0.06, locked_attention_dropout=0.07, locked_feed_forward_dropout=0.08,
+        locked_output_dropout=0.09,
     )  # fmt: skip
     config = fresh_config(settings, 30, segment_length=12, extended_length=13)
     expected = {
@@ -39,7 +41,8 @@ def test_every_setting_of_the_shape_arrives_in_the_configuration():
         "div_val": 2, "tie_word_embeddings": False, "tie_projs": [False] * 3, "untie_r": False, "mem_len": 9,
         "initial_memory": "zeros", "clamp_len": 11, "same_length": True, "pre_lnorm": False, "dropout": 0.1,
         "dropatt": 0.2, "init_std": 0.3, "proj_init_std": 0.4, "share_position_projection": True, "tgt_len": 12,
-        "ext_len": 13, "vocab_size": 30,
+        "ext_len": 13, "vocab_size": 30, "word_dropout": 0.05, "locked_input_dropout": 0.06,
+        "locked_attention_dropout": 0.07, "locked_feed_forward_dropout": 0.08, "locked_output_dropout": 0.09,
     }  # fmt: skip
     assert {name: getattr(config, name) for name in expected} == expected
 

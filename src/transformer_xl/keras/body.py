@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from transformer_xl.configuration import LOCKED_DROPOUT_FIELDS
 from transformer_xl.keras import memory
 from transformer_xl.keras.adaptive import KerasAdaptiveEmbedding
 from transformer_xl.keras.distances import sinusoids, visible_positions
@@ -96,6 +97,8 @@ class TransformerXL(keras.layers.Layer):
         training: bool | None = None,
     ) -> Reading:
         """Read one segment; arguments as in `KerasTransfoXLModel.call`."""
+        if training:
+            self._refuse_dropout_of_small_corpora()
         hidden = self.word_emb(input_ids) if inputs_embeds is None else ops.cast(inputs_embeds, self.compute_dtype)
         batch_size, query_length, _ = ops.shape(hidden)
         if mems is None:
@@ -124,6 +127,14 @@ class TransformerXL(keras.layers.Layer):
             attentions.append(arrangement.restore_weights(weights) if need_weights else weights)
         hidden = arrangement.restore_segment(self.drop(hidden, training=training))
         return Reading(hidden, new_mems or None, (*hidden_states, hidden), tuple(attentions))
+
+    def _refuse_dropout_of_small_corpora(self) -> None:
+        for name in ("word_dropout", *LOCKED_DROPOUT_FIELDS):
+            if getattr(self.config, name):
+                raise ValueError(
+                    f"{name}={getattr(self.config, name)} is not available in Keras training: set it to "
+                    f"{0.0 if name == 'word_dropout' else None}, or train with the PyTorch classes, which have it."
+                )
 
     def encoded_distances(self, length: Any) -> Any:
         """Return the encodings of the distances `length - 1` down to 0, [S, D]."""

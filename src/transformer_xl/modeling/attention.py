@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from transformer_xl.modeling.distances import sinusoids
-from transformer_xl.modeling.dropout import Dropout
+from transformer_xl.modeling.dropout import Dropout, dropout_layer
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
@@ -36,7 +36,8 @@ class MultiHeadAttention(nn.Module):
         self.d_head = config.d_head
         self.pre_lnorm = config.pre_lnorm
         self.o_net = nn.Linear(config.n_head * config.d_head, config.d_model, bias=False)
-        self.drop = Dropout(config.dropout)
+        self.drop_projected = dropout_layer(config.locked_attention_dropout, 0.0)
+        self.drop = dropout_layer(config.locked_attention_dropout, config.dropout)
         self.dropatt = Dropout(config.dropatt)
         self.layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 
@@ -63,7 +64,7 @@ class MultiHeadAttention(nn.Module):
             window: Keys and values of past positions, to which the segment's are added; None if `context` has them.
             order: Positions of window and segment in the order wanted [B, S], or None.
         """
-        query, key, value = (self.split_heads(x) for x in self.project(hidden, context))
+        query, key, value = (self.split_heads(self.drop_projected(x)) for x in self.project(hidden, context))
         if window is not None:
             key, value = window.update(key, value, order)
         read, weights = relative_attention(

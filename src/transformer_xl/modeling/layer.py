@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from transformer_xl.modeling.attention import MultiHeadAttention
-from transformer_xl.modeling.dropout import Dropout
+from transformer_xl.modeling.dropout import dropout_layer
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.pretrained_config import TransfoXLConfig
 
@@ -22,9 +22,9 @@ class PositionwiseFeedForward(nn.Module):
         self.CoreNet = nn.Sequential(
             nn.Linear(config.d_model, config.d_inner),
             nn.ReLU(inplace=True),
-            Dropout(config.dropout),
+            dropout_layer(config.locked_feed_forward_dropout, config.dropout),
             nn.Linear(config.d_inner, config.d_model),
-            Dropout(config.dropout),
+            dropout_layer(config.locked_feed_forward_dropout, config.dropout),
         )
         self.layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
 

@@ -20,7 +20,7 @@ from transformer_xl.modeling.attention import (
     TransformerXLAttention,
 )
 from transformer_xl.modeling.distances import PositionalEmbedding, inverse_frequencies, rows_of_distances
-from transformer_xl.modeling.dropout import Dropout
+from transformer_xl.modeling.dropout import WordDropout, dropout_layer
 from transformer_xl.modeling.layer import DecoderLayer
 from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.outputs import TransfoXLModelOutput
@@ -168,7 +168,9 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         self.word_emb = AdaptiveEmbedding(
             config.vocab_size, config.d_embed, config.d_model, config.cutoffs, div_val=config.div_val
         )
-        self.drop = Dropout(config.dropout)
+        self.drop_words = WordDropout(config.word_dropout)
+        self.drop = dropout_layer(config.locked_input_dropout, config.dropout)
+        self.drop_output = dropout_layer(config.locked_output_dropout, config.dropout)
         self._create_position_parameters()
         self.layers = nn.ModuleList(DecoderLayer(config, self._attention()) for _ in range(config.n_layer))
         self.gradient_checkpointing = False
@@ -260,7 +262,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         use_cache = self.config.use_cache if use_cache is None else use_cache
 
-        hidden = self.word_emb(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden = self._embedded(cast(Tensor, input_ids)) if inputs_embeds is None else inputs_embeds
         batch_size, query_length, _ = hidden.shape
         if query_length == 0:
             raise ValueError("The segment is empty: give at least one token in each row.")
@@ -314,7 +316,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             attentions.append(weights)
         if cache is not None:
             cache.advance(arrangement.exists, query_length)
-        hidden = arrangement.restore_segment(self.drop(hidden))
+        hidden = arrangement.restore_segment(self.drop_output(hidden))
         output = TransfoXLModelOutput(
             last_hidden_state=hidden,
             mems=new_mems or None,
@@ -323,6 +325,9 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             past_key_values=cache,
         )
         return output if return_dict else output.to_tuple()
+
+    def _embedded(self, input_ids: Tensor) -> Tensor:
+        return self.drop_words(self.word_emb(input_ids), input_ids, self.word_emb.n_token)
 
     @property
     def has_cache(self) -> bool:

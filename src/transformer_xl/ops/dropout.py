@@ -20,6 +20,13 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     return x * dropout_mask(x, probability)
 
 
+def locked_dropout(x: Tensor, probability: float) -> Tensor:
+    """Return `x` [..., T, D] with the same of its D numbers dropped at all T positions (Gal & Ghahramani 2016)."""
+    if probability == 0:
+        return x
+    return x * dropout(torch.ones_like(x[..., :1, :]), probability)
+
+
 def dropout_mask(like: Tensor, probability: float) -> Tensor:
     """Return 0 where a number is dropped and 1 / (1 - probability) elsewhere, in the shape and dtype of `like`.
 

@@ -54,6 +54,22 @@ class ModelSettings:
     pre_norm: bool = _setting(True, "normalise the input of each block rather than its output")
     dropout: float = _setting(0.0, "share of hidden values dropped while learning", at_least=0, below=1)
     attention_dropout: float = _setting(0.0, "share of attention weights dropped while learning", at_least=0, below=1)
+    word_dropout: float = _setting(
+        0.0, "share of the symbols that are dropped wherever they stand while learning", at_least=0, below=1
+    )
+    locked_input_dropout: float | None = _setting(
+        None,
+        "share of the embeddings' values dropped alike at all positions, in the place of dropout",
+        at_least=0,
+        below=1,
+    )
+    locked_attention_dropout: float | None = _setting(
+        None, "the same for what goes into and comes out of the attention", at_least=0, below=1
+    )
+    locked_feed_forward_dropout: float | None = _setting(
+        None, "the same for the feed-forward layers", at_least=0, below=1
+    )
+    locked_output_dropout: float | None = _setting(None, "the same for the last hidden values", at_least=0, below=1)
     sample_softmax: int = _setting(
         -1,
         "candidates from which the loss of a large vocabulary is estimated while learning, in the place of frequency "
