@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def setting(default: Any, sentence: str, **limits: Any) -> Any:
-    """A field with its sentence; limits: `at_least`, `above`, `at_most`, `below`, `choices`."""
+    """A field with its sentence.
+
+    Limits: `at_least`, `above`, `at_most`, `below`, `choices`. A run that goes on may differ in a setting that is
+    `free`, needs leave to differ in others, and cannot differ in one that is `fixed`.
+    """
     return field(default=default, metadata={"sentence": sentence, **limits})
 
 

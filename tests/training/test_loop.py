@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -140,11 +139,11 @@ def test_memory_is_carried_inside_an_epoch_and_dropped_at_its_end(toy_run, tmp_p
     assert starts == list(range(0, 60, segments_per_epoch))
 
 
-def test_a_stopped_run_leaves_nothing_before_its_first_evaluation(toy_run, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(toy_run, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "evaluate", interrupt)
+    monkeypatch.setattr(loop, "fresh_model", interrupt)
     before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         train(toy_run, tmp_path / "out")
@@ -166,11 +165,12 @@ def test_a_stopped_run_leaves_the_best_model_so_far(toy_run, tmp_path, monkeypat
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(toy_run, tmp_path):
-    before = set(tmp_path.iterdir())
-    with pytest.raises(FloatingPointError, match="try a lower learning_rate"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(toy_run, tmp_path):
+    message = "step .* with a learning rate of .*; there is no checkpoint yet: try a lower learning_rate"
+    with pytest.raises(FloatingPointError, match=message):
         train(with_training(toy_run, learning_rate=1e30, clip_norm=1e30, warm_up=0.0), tmp_path / "out")
-    assert set(tmp_path.iterdir()) == before
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
@@ -191,14 +191,13 @@ def test_a_validation_text_that_is_too_short_is_refused(toy_run, tmp_path):
         train(settings, tmp_path / "out")
 
 
+def test_a_picture_of_the_learning_curve_is_left(toy_run, tmp_path):
+    pytest.importorskip("matplotlib")
+    train(with_training(toy_run, steps=1), tmp_path / "out")
+    assert (tmp_path / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_settings_are_written_beside_the_model(toy_run, tmp_path):
     train(with_training(toy_run, steps=1), tmp_path / "out")
     saved = json.loads((tmp_path / "out" / "settings.json").read_text(encoding="utf-8"))
     assert saved["model"]["width"] == 32
-
-
-def test_several_processes_are_refused(toy_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "Accelerator", lambda: SimpleNamespace(num_processes=2))
-    with pytest.raises(ValueError, match="started in 2 processes, but runs in one"):
-        train(toy_run, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from transformer_xl.cli import convert, evaluate, generate, train
+from transformer_xl.training.stopping import Stopped
 
 NAME = "transformer-xl"
 VERBS = {"train": train, "evaluate": evaluate, "generate": generate, "convert": convert}
@@ -20,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of a command: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """The exit code of a command: 0, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM."""
     options = _parser().parse_args(arguments)
     try:
         VERBS[options.verb].run(options)
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _after_broken_pipe()
         print(f"{NAME}: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"\n{NAME}: {stop}", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt as interrupt:
         print(f"\n{NAME}: {interrupt or 'stopped'}", file=sys.stderr)
         return 130

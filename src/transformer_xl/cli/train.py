@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
+from transformer_xl.training.settings import GROUPS, ModelSettings, RunSettings, TextSettings, TrainingSettings
+from transformer_xl.training.stopping import Stopped
 
 SENTENCE = "Train a new model on a text and leave it in a folder."
-GROUPS: dict[str, type[Any]] = {"text": TextSettings, "model": ModelSettings, "training": TrainingSettings}
 
 Settings = TypeVar("Settings", TextSettings, ModelSettings, TrainingSettings)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """One option for each setting, with its sentence and its default."""
-    parser.add_argument("out", metavar="OUT", help="folder for the model; it must be new or empty")
+    parser.add_argument("out", metavar="OUT", help="folder for the model; new or empty, or with --resume that of a run")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in OUT, by its own settings and its newest whole checkpoint; begin it if OUT is empty",
+    )
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="go on even if options given here differ from the run's settings"
+    )
     for title, settings in GROUPS.items():
         group = parser.add_argument_group(title)
         types = get_type_hints(settings)
@@ -31,30 +39,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trains, and says where the model is and how good."""
-    settings = RunSettings(
-        _settings(TextSettings, vars(options)),
-        _settings(ModelSettings, vars(options)),
-        _settings(TrainingSettings, vars(options)),
-    )
+    settings = _run_settings(options)
     from transformer_xl.evaluation import loss_in_words
     from transformer_xl.training.loop import train
 
     try:
-        score = train(settings, options.out, show_progress=True)
+        score = train(settings, options.out, options.resume, options.allow_changes, show_progress=True)
+    except Stopped as stop:
+        raise Stopped(f"{stop}; go on with: transformer-xl train {options.out} --resume", stop.signal_number) from None
     except KeyboardInterrupt:
-        left = f"{options.out} holds the best model so far" if Path(options.out).exists() else "nothing was written"
+        left = f"{options.out} can be gone on with (--resume)" if Path(options.out).exists() else "nothing was written"
         raise KeyboardInterrupt(f"stopped; {left}") from None
     words = loss_in_words(score.loss, settings.text.unit)
     print(f"{options.out}: validation {words}, {score.tokens:,} tokens scored ({score.protocol})")
 
 
+def _run_settings(options: argparse.Namespace) -> RunSettings:
+    """The settings that were given, and for the others those of the run that is gone on with, or the defaults."""
+    given = vars(options)
+    out = Path(options.out)
+    if options.resume and out.is_dir() and any(out.iterdir()):
+        run = RunSettings.load(out)
+        return RunSettings(*(_changed(getattr(run, name), given) for name in GROUPS))
+    if "train" not in given:
+        raise ValueError("there is no text to learn from: give --train TEXT")
+    return RunSettings(
+        _changed(TextSettings(given["train"]), given),
+        _changed(ModelSettings(), given),
+        _changed(TrainingSettings(), given),
+    )
+
+
+def _changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    return replace(settings, **{each.name: given[each.name] for each in fields(settings) if each.name in given})
+
+
 def _argument(setting: Field[Any], annotation: Any) -> dict[str, Any]:
-    sentence = setting.metadata["sentence"].replace("%", "%%")
-    if setting.default is MISSING:
-        return {"required": True, "metavar": "TEXT", "help": sentence}
-    if setting.default is not None:
-        sentence += " (%(default)s)"
-    argument = {"default": setting.default, "help": sentence}
+    sentence = setting.metadata["sentence"]
+    if setting.default is not MISSING and setting.default is not None:
+        sentence += f" ({setting.default})"
+    argument = {"default": argparse.SUPPRESS, "help": sentence.replace("%", "%%")}
     if annotation is bool:
         return {**argument, "action": argparse.BooleanOptionalAction}
     if "choices" in setting.metadata:
@@ -64,7 +88,3 @@ def _argument(setting: Field[Any], annotation: Any) -> dict[str, Any]:
     number_types = {int: (int, "N"), int | None: (int, "N"), float: (float, "X"), float | None: (float, "X")}
     kind, name = number_types.get(annotation, (str, "TEXT"))
     return {**argument, "type": kind, "metavar": name}
-
-
-def _settings(settings: type[Settings], options: Mapping[str, Any]) -> Settings:
-    return settings(**{each.name: options[each.name] for each in fields(settings)})

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -13,14 +16,35 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm import tqdm
 
-from transformer_xl.data.corpus import Corpus, read_corpus
-from transformer_xl.data.segments import Segments
+from transformer_xl.data.corpus import Corpus, is_corpus, open_corpus, open_or_encode
+from transformer_xl.data.segments import NOT_COUNTED, Segment, SegmentStream, segments_of
 from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
+from transformer_xl.modeling import memory
+from transformer_xl.modeling.memory import Memory
+from transformer_xl.training.distribution import (
+    STEPS_BETWEEN_AGREEMENTS,
+    accelerated,
+    agree,
+    prepare,
+    whole_model,
+    without_sync,
+)
 from transformer_xl.training.fresh_model import fresh_model
 from transformer_xl.training.optimizers import optimizer_for
-from transformer_xl.training.run_folder import RunFolder
+from transformer_xl.training.pictures import draw_learning_curve
+from transformer_xl.training.run_folder import RunFolder, read_metrics
+from transformer_xl.training.run_state import (
+    Checkpoint,
+    Checkpoints,
+    State,
+    fill,
+    random_states,
+    restore_random_states,
+    whole,
+)
 from transformer_xl.training.schedules import progress, schedule_for
-from transformer_xl.training.settings import RunSettings, TrainingSettings
+from transformer_xl.training.settings import RunSettings, TrainingSettings, refuse_changes
+from transformer_xl.training.stopping import Interrupted, Signals, Stopped
 
 SECONDS_BETWEEN_LOGS = 2.0
 BAR_FORMAT = "{percentage:3.0f} %|{bar}| {elapsed} gone, {remaining} left{postfix}"
@@ -28,45 +52,75 @@ BAR_FORMAT = "{percentage:3.0f} %|{bar}| {elapsed} gone, {remaining} left{postfi
 
 @dataclass
 class RunState:
-    """What changes while a run goes on, besides the weights, the optimiser's averages and the random numbers.
+    """What changes while a run goes on, besides the weights, the optimiser's averages, the memory and random numbers.
 
-    `step` steps were done in `seconds`; the next one reads `segment` of `epoch` with the `memory` of the one before.
-    `best` is the best validation score so far: that of the model in OUT.
+    `step` steps were done in `seconds`; the next one reads `segment` of `epoch`. So many `evaluations` of those planned
+    are behind, the last one at `evaluated_step`. `best` is the best validation score so far, that of the model in OUT,
+    which was reached at `best_step`.
     """
 
     step: int = 0
     seconds: float = 0.0
     epoch: int = 0
     segment: int = 0
-    memory: list[Tensor] | None = None
+    evaluations: int = 0
+    evaluated_step: int = 0
     best: Score | None = None
+    best_step: int | None = None
 
 
-def train(settings: RunSettings, out: str | Path, show_progress: bool = False) -> Score:
+def train(
+    settings: RunSettings | None,
+    out: str | Path,
+    resume: bool = False,
+    allow_changes: bool = False,
+    show_progress: bool = False,
+) -> Score:
     """The best validation score of a new model, which is left in the folder `out` with all that belongs to it.
 
-    `out` holds the model (`AutoModelForCausalLM.from_pretrained` opens it), its tokenizer, `settings.json` and
-    `metrics.jsonl`. It appears with the first evaluation; a run that is stopped earlier leaves nothing. Each evaluation
-    that is better than all before writes its model. The last one comes when the budget is used up. With a budget in
-    steps, the same settings give the same model on the same machine.
+    `out` holds the best model (`AutoModelForCausalLM.from_pretrained` opens it), its tokenizer, `settings.json`,
+    `versions.json`, `metrics.jsonl`, `checkpoints` and `curve.png`. The last evaluation comes when the budget is used
+    up. With a budget in steps, the same settings give the same model on the same machine, however often the run was
+    stopped or killed and gone on with.
+
+    Args:
+        settings: The run; None for that of `out`, which is gone on with.
+        out: A folder that is new or empty, or with `resume` that of a run.
+        resume: Whether to go on with the run in `out`. Where there is none yet, it begins.
+        allow_changes: Whether a run may go on with other settings than it began with.
+        show_progress: Whether to show a bar and a sentence for each evaluation.
 
     Raises:
-        FileExistsError: `out` is a file, or a folder that is not empty.
-        FileNotFoundError, ValueError: a text is missing, empty, not UTF-8 or too short, or there are several processes.
-        FloatingPointError: the loss is no longer a finite number.
+        FileExistsError: `out` is a file, or a folder that is not empty and not to be gone on with.
+        FileNotFoundError, ValueError: A text is missing, empty, not UTF-8, too short or changed; or the settings do not
+            fit each other, this machine, or the run that is gone on with.
+        FloatingPointError: The loss is no longer a finite number.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run is saved if it has begun (`Stopped`).
+        OSError: `out` cannot be written; the last checkpoint is whole.
     """
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"training was started in {accelerator.num_processes} processes, but runs in one: start it without "
-            "torchrun or accelerate launch"
-        )
     folder = RunFolder(out)
-    corpus = read_corpus(settings.text)
-    _refuse_short_texts(corpus, settings.training)
-    with folder, tqdm(total=100, bar_format=BAR_FORMAT, disable=not show_progress) as bar:
-        folder.write_description(settings, corpus.vocabulary)
-        return _Run(settings, corpus, folder, accelerator, bar).finish()
+    begun = RunSettings.load(folder.out) if resume and not folder.is_new else None
+    if begun is not None:
+        settings = settings or begun
+        refuse_changes(begun, settings, allow_changes)
+    if settings is None:
+        raise FileNotFoundError(f"there is no run in {str(out)!r} to go on with: give the folder of one, or settings")
+    with accelerated(settings.training, folder.out) as accelerator, folder:
+        if accelerator.is_main_process and begun is None:
+            folder.claim(settings)
+        accelerator.wait_for_everyone()
+        with accelerator.main_process_first():
+            corpus = _corpus(settings, folder, begun, accelerator.is_main_process, show_progress)
+        _refuse_short_texts(corpus, settings.training)
+        hidden = not (show_progress and accelerator.is_main_process)
+        with tqdm(total=100, bar_format=BAR_FORMAT, disable=hidden) as bar:
+            run = _Run(settings, corpus, folder, accelerator, bar)
+            if begun is not None:
+                run.go_on()
+            if accelerator.is_main_process:
+                folder.write_description(settings, corpus.vocabulary)
+            folder.keep()
+            return run.finish()
 
 
 class _Run:
@@ -74,38 +128,84 @@ class _Run:
         self, settings: RunSettings, corpus: Corpus, folder: RunFolder, accelerator: Accelerator, bar: tqdm
     ) -> None:
         self.settings = settings.training
-        self.unit = settings.text.unit
+        self.text = settings.text
+        self.unit = corpus.vocabulary.unit
         self.folder = folder
-        self.valid = corpus.valid
+        self.corpus = corpus
+        assert corpus.manifest is not None
+        self.corpus_checksum = corpus.manifest.checksum
         self.state = RunState()
         self.bar = bar
         self.accelerator = accelerator
+        self.checkpoints = Checkpoints(folder.checkpoints, self.settings.keep_checkpoints, accelerator)
         set_seed(self.settings.seed)
-        model = fresh_model(settings.model, corpus.vocabulary, self.settings.segment_length)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer_for(model, self.settings))
+        model = fresh_model(settings.model, corpus.vocabulary, self.settings.segment_length, settings.text.ext_len)
+        self.num_parameters = model.num_parameters()
+        self.model, self.optimizer = prepare(accelerator, model, self.settings, optimizer_for)
         self.schedule = schedule_for(self.settings)
-        self.segments = Segments(corpus.train, self.settings.batch_size, self.settings.segment_length)
+        if accelerator.num_processes > 1:
+            set_seed(self.settings.seed, device_specific=True)
+        self.segments = self._segments()
+        self.memories: list[Memory | None] = [None] * self.settings.micro_batches
         self.protocol = _validation_protocol(settings, len(corpus.valid))
-        unknown = corpus.vocabulary.count_unknown(corpus.valid)
-        self._say(
-            f"{len(corpus.train):,} symbols to learn from, {len(corpus.valid):,} to validate on ({unknown:,} unknown), "
-            f"{len(corpus.vocabulary):,} in the vocabulary; {model.num_parameters():,} parameters"
-        )
+        accelerator.init_trackers("transformer-xl", config=_flat(settings))
+
+    def go_on(self) -> None:
+        """Takes up the newest whole checkpoint; without any, the run begins anew."""
+        checkpoint, sentences = self.checkpoints.newest()
+        for sentence in sentences:
+            self._say(sentence)
+        if checkpoint is None:
+            self.folder.cut_metrics(0)
+            return
+        if checkpoint.shared["run"]["corpus"] != self.corpus_checksum:
+            raise ValueError(
+                "the corpus is not the one that the run began with: give that one, or start a new run in another folder"
+            )
+        self._load(checkpoint)
+        self._say(f"going on from step {self.state.step:,}")
 
     def finish(self) -> Score:
-        self.began = self.logged = time.perf_counter()
+        """Takes all steps that are left."""
+        unknown = self.corpus.vocabulary.count_unknown(self.corpus.valid)
+        self._say(
+            f"{len(self.corpus.train):,} symbols to learn from, {len(self.corpus.valid):,} to validate on ({unknown:,} "
+            f"unknown), {len(self.corpus.vocabulary):,} in the vocabulary; {self.num_parameters:,} parameters"
+        )
+        self.began = time.perf_counter() - self.state.seconds
+        self.logged = self.saved = time.perf_counter()
         self.losses: list[Tensor] = []
-        for number in range(self.settings.evaluations):
-            last_step = self.state.step
-            while self._progress() < (number + 1) / self.settings.evaluations:
-                self._step()
-                if time.perf_counter() - self.logged > SECONDS_BETWEEN_LOGS:
+        self.norms: list[Tensor] = []
+        with Signals(patient=self.accelerator.num_processes > 1) as self.signals:
+            while self.state.evaluations < self.settings.evaluations:
+                while self._progress() < (self.state.evaluations + 1) / self.settings.evaluations:
+                    self._step()
+                    self._pause()
+                if self.state.step > self.state.evaluated_step:
                     self._log()
-            if self.state.step > last_step:
-                self._log()
-                self._validate()
+                    self._validate()
+                    self.state.evaluations += 1
+                    self._save()
+                else:
+                    self.state.evaluations += 1
+        self._draw()
+        self.accelerator.end_training()
         assert self.state.best is not None
         return self.state.best
+
+    def _segments(self) -> SegmentStream:
+        """The segments of this process in the epoch that the run is in."""
+        return segments_of(
+            self.corpus,
+            "train",
+            self.text,
+            self.settings.batch_size,
+            self.settings.segment_length,
+            seed=self.settings.seed,
+            epoch=self.state.epoch,
+            process_index=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+        )
 
     def _progress(self) -> float:
         return progress(self.state.step, self.state.seconds, self.settings.steps, self.settings.minutes)
@@ -118,71 +218,261 @@ class _Run:
         state = self.state
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        segment = self.segments[state.segment].to(self.accelerator.device)
-        output = self.model(segment.inputs, mems=state.memory, shift_labels=segment.targets)
-        self.accelerator.backward(output.loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        segment = self.segments[state.segment]
+        counted = segment.targets.ne(NOT_COUNTED).sum().to(self.accelerator.device)
+        counted = self.accelerator.reduce(counted, "sum").clamp(min=1)
+        parts = _parts(segment, self.settings.micro_batches)
+        loss = torch.zeros((), device=self.accelerator.device)
+        for index, part in enumerate(parts):
+            is_last = index == len(parts) - 1
+            with nullcontext() if is_last else without_sync(self.accelerator, self.model):
+                loss += self._learn(part.to(self.accelerator.device), index, counted)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.losses.append(output.loss.detach())
-        state.memory = output.mems
+        self.losses.append(loss)
+        self.norms.append(whole(norm))
         state.segment += 1
         if state.segment == len(self.segments):
-            state.epoch, state.segment, state.memory = state.epoch + 1, 0, None
+            state.epoch, state.segment = state.epoch + 1, 0
+            self.segments, self.memories = self._segments(), [None] * self.settings.micro_batches
         state.step += 1
-        state.seconds = time.perf_counter() - self.began
+
+    def _learn(self, segment: Segment, index: int, counted: Tensor) -> Tensor:
+        """Adds the gradient of one micro-batch; its share of the loss of all `counted` targets of this step."""
+        mems = self.memories[index]
+        if mems is not None and segment.resets is not None:
+            mems = memory.reset(mems, segment.resets)
+        with self.accelerator.autocast():
+            output = self.model(segment.inputs, mems=mems, shift_labels=segment.targets)
+        loss: Tensor = output.losses.sum() / counted
+        # Gradients are averaged over the processes, but the loss is that of all of their targets.
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.memories[index] = self._kept(output.mems)
+        return loss.detach()
+
+    def _kept(self, mems: Memory | None) -> Memory | None:
+        return memory.move(mems, "cpu") if mems is not None and self.settings.memory_on_cpu else mems
+
+    def _pause(self) -> None:
+        """Looks at the clock and for signals between two steps; several processes do so now and then, together."""
+        if self.accelerator.num_processes > 1 and self.state.step % STEPS_BETWEEN_AGREEMENTS:
+            return
+        now = time.perf_counter()
+        to_log = now - self.logged > SECONDS_BETWEEN_LOGS
+        to_save = now - self.saved >= 60 * self.settings.save_minutes
+        signal_number, wishes = agree(
+            self.accelerator, self.signals.received, [now - self.began, float(to_log), float(to_save)]
+        )
+        self.state.seconds = wishes[0]
+        if wishes[1]:
+            self._log()
+        if signal_number:
+            self._stop(signal_number)
+        if wishes[2]:
+            self._save()
+
+    def _stop(self, signal_number: int) -> NoReturn:
+        self._save()
+        self.accelerator.end_training()
+        raise Stopped(f"stopped at step {self.state.step:,}", signal_number)
 
     def _log(self) -> None:
         """Writes down and shows what the steps since the last time were like, if there were any."""
         if not self.losses:
             return
         now = time.perf_counter()
-        loss = torch.stack(self.losses).mean().item()
-        self._refuse_divergence(loss)
+        loss = self.accelerator.reduce(torch.stack(self.losses), "sum").mean().item()
+        norm = self.norms[-1].item()
+        self._refuse_divergence(loss, norm)
         tokens = len(self.losses) * self.settings.batch_size * self.settings.segment_length
         tokens_per_second = tokens / (now - self.logged)
-        self.folder.write_metrics(
+        self._write_metrics(
             {
-                **self._place(),
                 "loss": loss,
                 "learning_rate": self._learning_rate(),
+                "gradient_norm": norm,
                 "tokens_per_second": round(tokens_per_second),
             }
         )
         self.bar.set_postfix_str(f"{tokens_per_second:,.0f} tokens/s, {loss_in_words(loss, self.unit)}", refresh=False)
         self.bar.update(100 * self._progress() - self.bar.n)
-        self.losses, self.logged = [], now
+        self.losses, self.norms, self.logged = [], [], now
 
     def _validate(self) -> None:
         """Scores the validation text, and keeps the model if it is the best so far."""
         state = self.state
-        model = self.accelerator.unwrap_model(self.model)
-        score = evaluate(model, self.valid, self.protocol)
-        self._refuse_divergence(score.loss)
+        model = whole_model(self.accelerator, self.model)
+        try:
+            with self.accelerator.autocast(), self.signals.at_once():
+                score = evaluate(model, self.corpus.valid, self.protocol)
+        except Interrupted as interrupt:
+            self._stop(interrupt.signal_number)
+        self._refuse_divergence(score.loss, None)
         self.schedule.observe(score.loss)
         is_best = state.best is None or score.loss < state.best.loss
-        self.folder.write_metrics({**self._place(), "validation_loss": score.loss, "protocol": str(score.protocol)})
+        self._write_metrics({"validation_loss": score.loss, "protocol": str(score.protocol)})
         if is_best:
-            state.best = score
-            self.folder.write_model(model)
+            state.best, state.best_step = score, state.step
+            if self.accelerator.is_main_process:
+                self.folder.write_model(model)
+        state.evaluated_step = state.step
         words = loss_in_words(score.loss, self.unit)
         self._say(f"step {state.step:6,}: validation {words}{'' if is_best else ', not the best'}")
-        state.seconds = (now := time.perf_counter()) - self.began
-        self.logged = now
+        self.logged = time.perf_counter()
+        _, (state.seconds,) = agree(self.accelerator, 0, [self.logged - self.began])
+
+    def _save(self) -> None:
+        """Writes a checkpoint."""
+        self._log()
+        state = {
+            **asdict(self.state),
+            "corpus": self.corpus_checksum,
+            "metrics_length": self.folder.metrics_length,
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
+        }
+        shared = {"model": self._weights(), "optimizer": _gathered(self.optimizer.state_dict()), "run": state}
+        own = {"random": random_states(self.accelerator.device), "memory": self._whole_memory()}
+        self.checkpoints.save(self.state.step, shared, own, self.state.best_step)
+        self.saved = time.perf_counter()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Brings everything to where it was when the checkpoint was written."""
+        saved = dict(checkpoint.shared["run"])
+        self.folder.cut_metrics(saved["metrics_length"])
+        self.schedule.load_state_dict(saved["schedule"])
+        if self.accelerator.scaler is not None and saved["scaler"]:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        best = saved["best"]
+        saved["best"] = best and Score(**{**best, "protocol": Protocol(**best["protocol"])})
+        self.state = RunState(**{name: saved[name] for name in asdict(self.state)})
+        self._load_weights(checkpoint.shared["model"])
+        self._load_optimizer(checkpoint.shared["optimizer"])
+        self.segments = self._segments()
+        self._load_memory([own["memory"] for own in checkpoint.own])
+        index = self.accelerator.process_index
+        if len(checkpoint.own) == self.accelerator.num_processes:
+            restore_random_states(checkpoint.own[index]["random"], self.accelerator.device)
+        else:
+            set_seed((self.settings.seed + self.state.step) % 2**32, device_specific=True)
+
+    def _weights(self) -> State:
+        named = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).named_parameters()
+        return {name: whole(parameter.detach()) for name, parameter in named}
+
+    @torch.no_grad()
+    def _load_weights(self, weights: State) -> None:
+        named = dict(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).named_parameters())
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        for name in {*named, *shapes}:
+            if name not in named or shapes.get(name) != tuple(named[name].shape):
+                raise ValueError(
+                    f"the checkpoint holds another model ({name} has another shape): a run goes on with the model that "
+                    "it began with"
+                )
+        for name, parameter in named.items():
+            fill(parameter, weights[name])
+
+    def _load_optimizer(self, state: State) -> None:
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if len(state["param_groups"]) != len(self.optimizer.param_groups):
+            raise ValueError("the checkpoint holds the state of another optimiser: a run goes on with the one it had")
+        averages = {
+            int(index): {name: _shared_out(value, parameters[int(index)]) for name, value in each.items()}
+            for index, each in state["state"].items()
+        }
+        self.optimizer.load_state_dict({**state, "state": averages})
+
+    def _whole_memory(self) -> list[Tensor]:
+        """The memory of all rows of this process, one tensor [M, B, D] for each layer; empty if there is none."""
+        parts = [mems for mems in self.memories if mems is not None]
+        return [torch.cat(layers, dim=1) for layers in zip(*parts, strict=True)]
+
+    def _load_memory(self, processes: list[list[Tensor]]) -> None:
+        """Takes the rows of this process out of the memory of all processes that wrote the checkpoint."""
+        layers = [torch.cat(layer, dim=1) for layer in zip(*processes, strict=True)]
+        if not layers:
+            return
+        num_parts = self.settings.micro_batches
+        first = self.accelerator.process_index * num_parts
+        all_parts = [layer.chunk(num_parts * self.accelerator.num_processes, dim=1) for layer in layers]
+        device = "cpu" if self.settings.memory_on_cpu else self.accelerator.device
+        self.memories = [memory.move([parts[first + i] for parts in all_parts], device) for i in range(num_parts)]
+
+    def _write_metrics(self, metrics: dict[str, Any]) -> None:
+        place = {"step": self.state.step, "epoch": self.state.epoch, "seconds": round(self.state.seconds, 3)}
+        if self.accelerator.is_main_process:
+            self.folder.write_metrics({**place, **metrics})
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=self.state.step)
+
+    def _draw(self) -> None:
+        if find_spec("matplotlib") is None:
+            self._say('no curve.png, which needs matplotlib: pip install "transformer-xl[plots]"')
+        elif self.accelerator.is_main_process:
+            draw_learning_curve(read_metrics(self.folder.out), self.unit, self.folder.out / "curve.png")
 
     def _say(self, sentence: str) -> None:
         if not self.bar.disable:
             self.bar.write(sentence)
 
-    def _place(self) -> dict[str, float]:
-        return {"step": self.state.step, "epoch": self.state.epoch, "seconds": round(self.state.seconds, 3)}
-
-    def _refuse_divergence(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _refuse_divergence(self, loss: float, norm: float | None) -> None:
+        if not math.isfinite(loss) or not (norm is None or math.isfinite(norm) or self._skips_overflows()):
+            gradient = "" if norm is None else f" and a gradient of norm {norm:.3g}"
             raise FloatingPointError(
-                f"the loss is {loss} at step {self.state.step:,} with a learning rate of {self._learning_rate():.2g}: "
-                "try a lower learning_rate"
+                f"the loss is {loss} at step {self.state.step:,} with a learning rate of {self._learning_rate():.2g}"
+                f"{gradient}; {self.checkpoints.last_good()}: try a lower learning_rate"
             )
+
+    def _skips_overflows(self) -> bool:
+        return self.accelerator.scaler is not None
+
+
+def _corpus(
+    settings: RunSettings, folder: RunFolder, begun: RunSettings | None, is_main: bool, show_progress: bool
+) -> Corpus:
+    """The corpus of a run: the one that its settings name, or what the main process encodes its texts into."""
+    if not is_corpus(folder.corpus):
+        return open_or_encode(settings.text, folder.corpus, show_progress and is_main)
+    if begun is not None and begun.text != settings.text:
+        raise ValueError(
+            f"the text cannot change while a run goes on, which reads {str(folder.corpus)!r}: start a new run"
+        )
+    return open_corpus(folder.corpus, verify=begun is not None and is_main)
+
+
+def _parts(segment: Segment, number: int) -> list[Segment]:
+    """The rows of a segment as micro-batches."""
+    resets = [None] * number if segment.resets is None else segment.resets.chunk(number)
+    rows = zip(segment.inputs.chunk(number), segment.targets.chunk(number), resets, strict=True)
+    return [Segment(*part) for part in rows]
+
+
+def _flat(settings: RunSettings) -> dict[str, int | float | str]:
+    """All settings by name, as trackers take them."""
+    groups = asdict(settings).values()
+    return {
+        name: value if isinstance(value, int | float) else str(value) for each in groups for name, value in each.items()
+    }
+
+
+def _gathered(state: Any) -> Any:
+    """An optimiser's state with tensors that are shared out over processes put together."""
+    if isinstance(state, Tensor):
+        return whole(state)
+    if isinstance(state, dict):
+        return {key: _gathered(value) for key, value in state.items()}
+    return state
+
+
+def _shared_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """What an optimiser keeps of a parameter, shared out as that is."""
+    if value.shape != parameter.shape:
+        return value
+    target = torch.empty_like(parameter, dtype=value.dtype)
+    fill(target, value)
+    return target
 
 
 def _refuse_short_texts(corpus: Corpus, settings: TrainingSettings) -> None:

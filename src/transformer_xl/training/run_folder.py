@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,54 +25,112 @@ from transformer_xl.text.vocabulary import Vocabulary
 from transformer_xl.training.settings import RunSettings
 
 METRICS_FILE = "metrics.jsonl"
+UNFINISHED = ".unfinished"
 
 
 class RunFolder:
-    """OUT while a run writes it.
+    """OUT, the folder of a run: from its first step on it is there and can be gone on with.
 
-    The run begins in a hidden folder beside OUT, which gets OUT's name when the first model in it is whole. A run that
-    ends before leaves nothing; later models replace the one before file by file, each in one rename.
+    It holds `settings.json`, `versions.json`, the tokenizer, `metrics.jsonl`, the checkpoints, and beside them the best
+    model so far. What goes wrong before the first step leaves nothing: `with` removes what it has made unless `keep`
+    was called.
     """
 
     def __init__(self, out: str | Path) -> None:
         self.out = Path(out).absolute()
         if self.out.exists() and not self.out.is_dir():
             raise FileExistsError(f"{str(out)!r} is a file: give the name of a new folder for the model")
-        if self.out.is_dir() and any(self.out.iterdir()):
-            raise FileExistsError(f"the folder {str(out)!r} is not empty: give another name or remove it first")
-        self._path = self.out.with_name(f".{self.out.name}.{os.getpid()}.partial")
+        self.corpus = self.out / "corpus"
+        self.checkpoints = self.out / "checkpoints"
+        self._made = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self.out.is_dir() or not any(self.out.iterdir())
+
+    def claim(self, settings: RunSettings) -> None:
+        """Makes the folder for a new run and writes its settings there.
+
+        Raises:
+            FileExistsError: It has content.
+            OSError: It cannot be made or written.
+        """
+        if not self.is_new:
+            raise FileExistsError(
+                f"the folder {str(self.out)!r} is not empty: give another name, or go on with its run (--resume)"
+            )
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            settings.save(self.out)
+        except OSError as error:
+            raise OSError(
+                f"the folder {str(self.out)!r} cannot be written ({error.strerror}): give one that can"
+            ) from error
+        self._made = True
+
+    def keep(self) -> None:
+        """From here on the run can be gone on with."""
+        self._made = False
 
     def __enter__(self) -> RunFolder:
-        self._path.mkdir(parents=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._path != self.out:
-            shutil.rmtree(self._path)
+        if self._made:
+            shutil.rmtree(self.out)
 
     def write_description(self, settings: RunSettings, vocabulary: Vocabulary | TokenizerVocabulary) -> None:
-        """Writes `settings.json` and the tokenizer."""
-        settings.save(self._path)
-        vocabulary.save(self._path)
+        """Writes `settings.json`, which a run that goes on may have changed, `versions.json` and the tokenizer."""
+        settings.save(self.out)
+        description = {"machine": platform.platform(), "python": platform.python_version()}
+        for name in ("transformer-xl", "torch", "transformers", "accelerate", "numpy"):
+            try:
+                description[name] = version(name)
+            except PackageNotFoundError:
+                description[name] = "runs from its source, not installed"
+        (self.out / "versions.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        vocabulary.save(self.out)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to `metrics.jsonl`."""
-        with (self._path / METRICS_FILE).open("a", encoding="utf-8") as file:
+        with self._writing(), (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
+    @property
+    def metrics_length(self) -> int:
+        """The bytes of `metrics.jsonl` so far."""
+        path = self.out / METRICS_FILE
+        return path.stat().st_size if path.exists() else 0
+
+    def cut_metrics(self, length: int) -> None:
+        """Removes the lines of steps that will be repeated, all that is behind `length` bytes."""
+        if self.metrics_length > length:
+            os.truncate(self.out / METRICS_FILE, length)
+
     def write_model(self, model: TransfoXLLMHeadModel) -> None:
-        """Puts a model in the place of the one before; the first one makes OUT appear."""
-        with tempfile.TemporaryDirectory(dir=self._path, prefix=".unfinished") as unfinished:
+        """Puts a model in the place of the one before, each file in one rename."""
+        self._remove_unfinished()
+        with self._writing(), tempfile.TemporaryDirectory(dir=self.out, prefix=UNFINISHED) as unfinished:
             with _without_progress_bars():
                 model.save_pretrained(unfinished)
             for file in Path(unfinished).iterdir():
-                file.replace(self._path / file.name)
-        if self._path != self.out:
-            if self.out.exists():
-                self.out.rmdir()
-            self._path = self._path.rename(self.out)
+                file.replace(self.out / file.name)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise OSError(
+                f"{str(self.out)!r} cannot be written ({error}): make room or mend the folder, then go on with --resume"
+            ) from error
+
+    def _remove_unfinished(self) -> None:
+        for path in self.out.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(path)
 
 
 def load_run(folder: str | Path) -> tuple[TransfoXLLMHeadModel, Vocabulary | TokenizerVocabulary]:

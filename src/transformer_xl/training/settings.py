@@ -6,8 +6,9 @@ Nothing here imports torch: the command line builds its options from these field
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from transformer_xl.configuration import INITIAL_MEMORIES
 from transformer_xl.data.text_settings import TextSettings
@@ -19,6 +20,8 @@ __all__ = ["ModelSettings", "RunSettings", "TextSettings", "TrainingSettings"]
 FILE_NAME = "settings.json"
 OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant", "plateau")
+Precision = Literal["float32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,13 @@ class ModelSettings:
 class TrainingSettings:
     """How the model learns."""
 
-    segment_length: int = _setting(64, "symbols that a stream advances in one step", at_least=1)
-    batch_size: int = _setting(8, "streams of the text that are read side by side", at_least=1)
+    segment_length: int = _setting(64, "symbols that a stream advances in one step", at_least=1, fixed=True)
+    batch_size: int = _setting(
+        8, "streams of the text that are read side by side, by all processes together", at_least=1, fixed=True
+    )
+    micro_batches: int = _setting(
+        1, "parts of a process's streams that are read one after the other, which needs less memory", at_least=1
+    )
     steps: int = _setting(4000, "number of steps of the optimiser", at_least=1)
     minutes: float | None = _setting(
         None, "minutes that the run may last, evaluations included; when given, it takes the place of steps", above=0
@@ -129,6 +137,28 @@ class TrainingSettings:
     clip_norm: float = _setting(1.0, "largest norm of the gradient", above=0)
     evaluations: int = _setting(10, "how often the validation text is scored, evenly spread to the end", at_least=1)
     seed: int = _setting(1, "seed of the first weights and of dropout", at_least=0, below=2**32)
+    deterministic: bool = _setting(
+        False, "use only operations that repeat to the bit; slower on a GPU, and a CPU does so anyway"
+    )
+    precision: Precision = _setting("float32", "numbers that matrices are multiplied in", choices=PRECISIONS)
+    shard: bool = _setting(False, "share weights and optimiser out over the processes (FSDP2) instead of copying them")
+    gradient_checkpointing: bool = _setting(
+        False, "compute the layers again in the backward pass, which needs less memory"
+    )
+    compile: bool = _setting(False, "compile the model with torch.compile; the first steps take minutes")
+    memory_on_cpu: bool = _setting(False, "keep the memory between two steps away from the GPU", free=True)
+    save_minutes: float = _setting(
+        10.0,
+        "minutes between checkpoints, 0 for one after every step; one more comes with each evaluation",
+        at_least=0,
+        free=True,
+    )
+    keep_checkpoints: int = _setting(
+        2, "newest checkpoints to keep; that of the best model stays", at_least=1, free=True
+    )
+    tracker: str | None = _setting(
+        None, "where metrics are sent besides metrics.jsonl: tensorboard, wandb, ..., or several with commas", free=True
+    )
 
     def __post_init__(self) -> None:
         _check(self)
@@ -152,4 +182,53 @@ class RunSettings:
 
     def save(self, folder: Path) -> None:
         """Writes `settings.json` into a folder."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
+        path = folder / f".{FILE_NAME}.unfinished"
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
+        path.replace(folder / FILE_NAME)
+
+    @staticmethod
+    def load(folder: Path) -> RunSettings:
+        """The settings of a folder that `save` wrote to.
+
+        Raises:
+            FileNotFoundError: There are none.
+            ValueError: They cannot be read, or are those of another version of this library.
+        """
+        path = folder / FILE_NAME
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            return RunSettings(**{name: settings(**saved[name]) for name, settings in GROUPS.items()})
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{str(folder)!r} holds no run, {FILE_NAME} is missing: give a run's folder"
+            ) from None
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{str(path)!r} cannot be read ({error}): start a new run in another folder") from None
+
+
+GROUPS: dict[str, type[Any]] = {"text": TextSettings, "model": ModelSettings, "training": TrainingSettings}
+
+
+def refuse_changes(before: RunSettings, now: RunSettings, allowed: bool) -> None:
+    """Refuses to go on with settings that differ from those that a run began with.
+
+    Raises:
+        ValueError: A setting differs that cannot, or one that may but was not `allowed` to.
+    """
+    changes, fixed = [], []
+    for name, settings in GROUPS.items():
+        for each in fields(settings):
+            old, new = getattr(getattr(before, name), each.name), getattr(getattr(now, name), each.name)
+            if old != new and not each.metadata.get("free"):
+                changes.append(f"{each.name} was {old!r} and is {new!r}")
+                if each.metadata.get("fixed"):
+                    fixed.append(each.name)
+    if fixed:
+        raise ValueError(
+            f"{', '.join(fixed)} cannot change while a run goes on ({'; '.join(changes)}): start a new run"
+        )
+    if changes and not allowed:
+        raise ValueError(
+            f"the settings are not those that the run began with ({'; '.join(changes)}): give the same, or allow the "
+            "changes with --allow-changes (allow_changes=True)"
+        )
