@@ -225,7 +225,7 @@ def test_a_corpus_elsewhere_may_move_but_not_change(settings, undisturbed, tmp_p
             train(replace(settings, text=text), tmp_path / "out")
     (tmp_path / "corpus").rename(tmp_path / "moved")
     moved = replace(settings, text=replace(text, train=str(tmp_path / "moved")))
-    with pytest.raises(ValueError, match="train was .*corpus' and is .*moved'"):
+    with pytest.raises(ValueError, match=r"train was .*corpus' and is .*moved'"):
         train(moved, tmp_path / "out", resume=True)
     other = replace(settings, text=replace(text, train=str(tmp_path / "other")))
     encode_corpus(replace(settings.text, unit="byte"), tmp_path / "other")

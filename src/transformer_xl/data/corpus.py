@@ -122,7 +122,7 @@ def encode_corpus(
     unfinished = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     unfinished.mkdir(parents=True)
     try:
-        with tqdm(unit="B", unit_scale=True, disable=not show_progress, desc="encoding") as bar:
+        with tqdm(unit="B", unit_scale=True, disable=not show_progress, desc="encoding", delay=1) as bar:
             manifest = _Encoding(settings, unfinished, bar, num_processes or encoding.cores()).finish()
         _write_manifest(manifest, unfinished)
         if path.exists():
