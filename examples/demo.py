@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from transformer_xl.data.corpus import read_text
-from transformer_xl.evaluation import Protocol, evaluate, score_table
+from transformer_xl.evaluation import Protocol, evaluate, score_table, sweep
 from transformer_xl.generation import generate_text
 from transformer_xl.training.loop import train
 from transformer_xl.training.pictures import draw_run
@@ -31,8 +31,8 @@ def main() -> None:
     print("\nWhat memory buys: the validation text, with more and more of the past in view")
     model, vocabulary = load_run(out)
     ids = vocabulary.encode(read_text("builtin:shakespeare", "valid"))
-    protocols = [Protocol(model.config.tgt_len, memory_length, batch_size=16) for memory_length in MEMORY_LENGTHS]
-    scores = [evaluate(model, ids, protocol) for protocol in protocols]
+    protocol = Protocol(model.config.tgt_len, batch_size=16, begin=vocabulary.line_end_id)
+    scores = [evaluate(model, ids, each) for each in sweep(protocol, memory_lengths=MEMORY_LENGTHS)]
     print(score_table(scores, vocabulary.unit))
 
     picture = out / "demo.png"

@@ -11,6 +11,7 @@ from transformer_xl.evaluation import Protocol, evaluate
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
 from transformer_xl.scoring import DocumentScore, score
+from transformer_xl.text.units import character_tokenizer_of
 from transformer_xl.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.build("abcdefgh é\n", "char")
@@ -82,6 +83,17 @@ def test_evaluation_adds_up_the_same_losses():
     assert score(model, [ids], segment_length=8)[0].nats == pytest.approx(evaluate(model, ids, protocol).nats, rel=1e-5)
 
 
+def test_a_text_stands_after_a_line_end_where_the_vocabulary_has_one():
+    model = make_model()
+    tokenizer = character_tokenizer_of(VOCABULARY.symbols)
+    after_line_end = score(model, ["abc é"], VOCABULARY, read_before=VOCABULARY.line_end_id)[0].losses
+    assert not np.isnan(after_line_end).any()
+    np.testing.assert_array_equal(score(model, ["abc é"], VOCABULARY)[0].losses, after_line_end)
+    np.testing.assert_array_equal(score(model, ["abc é"], tokenizer)[0].losses, after_line_end)
+    assert math.isnan(score(model, ["abc é"], VOCABULARY, read_before=None)[0].losses[0])
+    assert math.isnan(score(model, [VOCABULARY.encode("abc é")])[0].losses[0])
+
+
 def test_a_token_read_before_predicts_the_first_one():
     model = make_model()
     ids = some_ids(20)
@@ -95,7 +107,7 @@ def test_text_and_ids_of_any_kind_cost_the_same(kind):
     model = make_model()
     text = "abc é def"
     expected = score(model, [text], VOCABULARY)[0].losses
-    np.testing.assert_array_equal(score(model, [kind(VOCABULARY.encode(text))])[0].losses, expected)
+    np.testing.assert_array_equal(score(model, [kind(VOCABULARY.encode(text))], VOCABULARY)[0].losses, expected)
 
 
 def test_bits_are_told_for_characters_bytes_and_words_of_the_whole_text():

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from transformer_xl.modeling.adaptive import IGNORED_LABEL
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.modeling.reading import Reader
+from transformer_xl.text.counts import TextCounts
+from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary
+from transformer_xl.text.vocabulary import Vocabulary
 
 
 class Encoder(Protocol):
@@ -57,22 +61,22 @@ class DocumentScore:
     @property
     def bits_per_character(self) -> float:
         """Bits of the whole document, for each of its characters."""
-        return self._bits_per(len(self._text()))
+        return self._bits_per(self._counts().characters)
 
     @property
     def bits_per_byte(self) -> float:
         """Bits of the whole document, for each byte of its UTF-8 form."""
-        return self._bits_per(len(self._text().encode("utf-8", "surrogateescape")))
+        return self._bits_per(self._counts().bytes)
 
     @property
     def bits_per_word(self) -> float:
         """Bits of the whole document, for each of its words; words stand between white space."""
-        return self._bits_per(len(self._text().split()))
+        return self._bits_per(self._counts().words)
 
-    def _text(self) -> str:
+    def _counts(self) -> TextCounts:
         if self.text is None:
             raise ValueError("this document was given as ids, whose characters are not known: score it as text")
-        return self.text
+        return TextCounts.of(self.text)
 
     def _bits_per(self, number: int) -> float:
         return self.nats / math.log(2) / number if number else math.nan
@@ -83,7 +87,7 @@ def score(
     documents: Sequence[Document],
     encoder: Encoder | None = None,
     *,
-    read_before: int | None = None,
+    read_before: int | Literal["line end"] | None = "line end",
     segment_length: int | None = None,
     batch_size: int = 8,
 ) -> list[DocumentScore]:
@@ -97,7 +101,8 @@ def score(
         documents: Texts, or the token ids of texts [N]; a memory-mapped array stays on disk.
         encoder: Turns text into ids; needed for texts only.
         read_before: A token that is read before each document, so that its first token is predicted too; None to begin
-            with nothing, where the first token costs nothing.
+            with nothing, where the first token costs nothing. By default, as in evaluation, it is the line end of the
+            encoder where there is one, and nothing for ids without an encoder.
         segment_length: Tokens that are read at once; `model.longest_segment` by default.
         batch_size: Documents that are read side by side.
 
@@ -113,6 +118,7 @@ def score(
     for name, number in (("segment_length", segment_length), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}, but must be at least 1")
+    before = _line_end(encoder) if read_before == "line end" else read_before
     texts = [_ids(document, encoder, place) for place, document in enumerate(documents)]
     model.train(False)
     losses: dict[int, npt.NDArray[np.float32]] = {}
@@ -121,13 +127,19 @@ def score(
     for start in range(0, len(by_length), batch_size):
         places = by_length[start : start + batch_size]
         rows = _losses_side_by_side(
-            model, [texts[place] for place in places], read_before, segment_length or model.longest_segment
+            model, [texts[place] for place in places], before, segment_length or model.longest_segment
         )
         losses.update(zip(places, rows, strict=True))
     return [
         DocumentScore(losses[place], document if isinstance(document, str) else None)
         for place, document in enumerate(documents)
     ]
+
+
+def _line_end(encoder: Encoder | None) -> int | None:
+    if isinstance(encoder, PreTrainedTokenizerBase):
+        encoder = TokenizerVocabulary(encoder)
+    return encoder.line_end_id if isinstance(encoder, Vocabulary | TokenizerVocabulary) else None
 
 
 def _ids(document: Document, encoder: Encoder | None, place: int) -> npt.NDArray[np.integer]:

@@ -66,9 +66,9 @@ def test_a_text_that_cannot_be_scored_is_refused(content, message, trained, tmp_
     assert message in refused(["evaluate", trained, tmp_path / "text.txt"], capsys)
 
 
-def test_a_text_of_one_symbol_cannot_be_scored(trained, tmp_path, capsys):
+def test_a_text_of_one_symbol_that_nothing_stands_before_cannot_be_scored(trained, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("t", encoding="utf-8")
-    assert "too few" in refused(["evaluate", trained, tmp_path / "text.txt"], capsys)
+    assert "too few" in refused(["evaluate", trained, tmp_path / "text.txt", "--plain"], capsys)
 
 
 def test_an_unknown_symbol_in_a_prompt_is_named_with_its_place(trained, trained_on_words, capsys):
@@ -103,7 +103,11 @@ def test_a_training_option_out_of_range_is_refused(option, toy_text, tmp_path, c
     "option",
     [
         ["--target-length", "0"], ["--memory-length", "-1"], ["--memory-length", "0", "x"], ["--clamp-length", "-2"],
-        ["--batch-size", "0"],
+        ["--batch-size", "0"], ["--side-by-side", "0"], ["--side-by-side", "2", "--batch-size", "2"],
+        ["--protocol", "wt2"], ["--picture", "sweep.xyz"], ["--dynamic", "adam"], ["--dynamic", "sgd"],
+        ["--dynamic", "sgd", "--learning-rate", "0"], ["--dynamic", "sgd", "--learning-rate", "1e30"],
+        ["--dynamic", "rms", "--learning-rate", "1"], ["--learning-rate", "1"], ["--training-text", "a.txt"],
+        ["--dynamic", "rms", "--learning-rate", "1", "--training-text", "none.txt"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -42,8 +42,7 @@ def test_several_memory_lengths_make_a_table(trained, toy_text, capsys):
     assert main(["evaluate", str(trained), str(toy_text), "--memory-length", "0", "4", "16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("toy.txt: 3,060 symbols, 0 of them unknown")
-    assert [int(line.split()[0]) for line in lines[2:]] == [0, 4, 16]
-    assert all("target 16" in line for line in lines[2:])
+    assert [line.split()[:3] for line in lines[2:]] == [["16", memory, "none"] for memory in ("0", "4", "16")]
 
 
 def test_unknown_symbols_of_a_text_are_counted(trained, tmp_path, capsys):
@@ -52,10 +51,65 @@ def test_unknown_symbols_of_a_text_are_counted(trained, tmp_path, capsys):
     assert "11 symbols, 3 of them unknown" in capsys.readouterr().out
 
 
-def test_the_protocol_of_an_evaluation_is_printed(trained, toy_text, capsys):
+@pytest.fixture
+def few_words(tmp_path):
+    (tmp_path / "few.txt").write_text("the cat lay on the dog.\n" * 12, encoding="utf-8")
+    return tmp_path / "few.txt"
+
+
+def table(arguments, capsys) -> list[list[str]]:
+    """The words of each line of the table that an evaluation prints."""
+    assert main(["evaluate", *map(str, arguments)]) == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+
+
+def test_the_protocol_of_an_evaluation_is_printed(trained, few_words, capsys):
     options = ["--target-length", "8", "--memory-length", "12", "--clamp-length", "5", "--batch-size", "2"]
-    assert main(["evaluate", str(trained), str(toy_text), *options]) == 0
-    assert "target 8, memory 12, clamp 5, batch 2" in capsys.readouterr().out
+    (line,) = table([trained, few_words, *options, "--same-length"], capsys)
+    assert line[:3] == ["8", "12", "5"]
+    assert " ".join(line).endswith("same length, batch 2, token 9 before the text")
+
+
+def test_every_symbol_is_scored_unless_the_text_is_to_stand_alone(trained, few_words, capsys):
+    assert table([trained, few_words], capsys)[0][8] == "288"
+    (plain,) = table([trained, few_words, "--plain"], capsys)
+    assert plain[8] == "287"
+    assert " ".join(plain).endswith("first token not scored")
+
+
+def test_a_protocol_of_the_paper_is_taken_by_its_name(trained, few_words, capsys):
+    (line,) = table([trained, few_words, "--protocol", "lm1b"], capsys)
+    assert line[:3] == ["32", "128", "none"]
+    assert "same length" in " ".join(line)
+    (line,) = table([trained, few_words, "--protocol", "wt103-base", "--memory-length", "20"], capsys)
+    assert line[:3] == ["64", "20", "400"]
+
+
+def test_several_lengths_of_each_kind_make_one_table_and_one_picture(trained, few_words, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    lengths = ["--target-length", "8", "16", "--memory-length", "0", "8", "--clamp-length", "4", "-1"]
+    lines = table([trained, few_words, *lengths, "--picture", tmp_path / "sweep.png"], capsys)
+    assert {tuple(line[:3]) for line in lines} == {
+        (target, memory, clamp) for target in ("8", "16") for memory in ("0", "8") for clamp in ("4", "none")
+    }
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stretches_side_by_side_give_the_score_of_one_stream(trained, few_words, capsys):
+    (alone,) = table([trained, few_words], capsys)
+    (together,) = table([trained, few_words, "--side-by-side", "4"], capsys)
+    assert together[:9] == alone[:9]
+    assert together[10:] == alone[10:]
+
+
+@pytest.mark.parametrize("rule", [["sgd"], ["rms", "--training-text"]])
+def test_dynamic_evaluation_says_that_it_adapts_on_the_test_text(rule, trained, few_words, capsys):
+    if rule[-1] == "--training-text":
+        rule = [*rule, few_words]
+    (line,) = table([trained, few_words, "--dynamic", *rule, "--learning-rate", "0.001", "--decay", "0.01"], capsys)
+    assert "ADAPTING ON THE TEST TEXT" in " ".join(line)
+    (static,) = table([trained, few_words], capsys)
+    assert float(line[3]) < float(static[3])
 
 
 def test_a_seed_repeats_the_text(trained, capsys):

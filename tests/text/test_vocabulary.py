@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 import transformer_xl  # noqa: F401
-from transformer_xl.text.tokenizer_vocabulary import build_vocabulary, load_vocabulary
+from transformer_xl.text.tokenizer import TransfoXLTokenizer
+from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary, build_vocabulary, load_vocabulary
 from transformer_xl.text.vocabulary import Vocabulary
 
 TEXT = "to be or not to be\nthat is the question\n"
@@ -129,3 +130,28 @@ def test_a_broken_file_is_refused_by_name(name, tmp_path):
 def test_a_missing_tokenizer_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
         load_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "line_end"),
+    [("char", "ab\n", "\n"), ("char", "ab", None), ("byte", "ab", "\n"), ("word", "a b", "\n"), ("bpe", "ab\n", "\n")],
+)
+def test_the_line_end_of_a_vocabulary_is_known(unit, text, line_end, tmp_path):
+    vocabulary = build_vocabulary(text, unit, vocab_size=257)
+    vocabulary.save(tmp_path)
+    for each in (vocabulary, load_vocabulary(tmp_path)):
+        index = each.line_end_id
+        assert (index if index is None else each.decode([index])) == line_end
+
+
+@pytest.mark.parametrize(("symbols", "index"), [(["<unk>", "<eos>", "a", "None"], 1), (["<unk>", "a", "None"], None)])
+def test_the_line_end_of_a_tokenizer_of_words_is_eos_if_it_has_one(symbols, index):
+    eos = "<eos>" if index is not None else None
+    tokenizer = TransfoXLTokenizer(already_split=True, additional_special_tokens=[], symbols=symbols, eos_token=eos)
+    assert TokenizerVocabulary(tokenizer, "word").line_end_id == index
+
+
+def test_a_line_end_is_no_word_where_the_vocabulary_has_no_symbol_for_it():
+    symbols = ["<unk>", "a", "None"]
+    tokenizer = TransfoXLTokenizer(already_split=True, additional_special_tokens=[], symbols=symbols, eos_token=None)
+    assert tokenizer.tokenize("a\na\n") == ["a", "a"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-SENTENCE = "Score a text with a model: every symbol but the first is predicted once, in order, with carried memory."
+if TYPE_CHECKING:
+    from transformer_xl.evaluation import DynamicEvaluation
+
+SENTENCE = "Score a text with a model: every symbol is predicted once, in order, with carried memory."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,20 +19,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a UTF-8 file, or builtin:shakespeare for its last 5 %%, which training never reads",
     )
-    parser.add_argument("--target-length", type=int, metavar="N", help="symbols read in one pass (as in training)")
     parser.add_argument(
-        "--memory-length",
-        type=int,
-        metavar="N",
-        nargs="+",
-        help="past symbols that are remembered; several lengths give a table (as in training)",
+        "--protocol",
+        metavar="NAME",
+        help="the lengths of the paper: wt103-base, wt103-large, enwik8-base, enwik8-large, text8-base, text8-large or "
+        "lm1b; the options below go before (those of training)",
     )
+    for name, sentence in (
+        ("--target-length", "symbols read in one pass"),
+        ("--memory-length", "past symbols that are remembered"),
+        ("--clamp-length", "distance from which on all are equally far, -1 for no limit"),
+    ):
+        parser.add_argument(name, type=int, metavar="N", nargs="+", help=f"{sentence}; several make a table")
     parser.add_argument(
-        "--clamp-length",
-        type=int,
-        metavar="N",
-        default=-1,
-        help="distance from which on all are equally far (no limit)",
+        "--same-length", action=argparse.BooleanOptionalAction, help="every symbol sees equally many others, or not"
     )
     parser.add_argument(
         "--batch-size",
@@ -37,29 +41,97 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="streams read side by side; each begins without a past, so 1 is exact (%(default)s)",
     )
+    parser.add_argument(
+        "--side-by-side",
+        type=int,
+        metavar="N",
+        default=1,
+        help="stretches of one stream read side by side, for speed: each first reads again what it depends on, and the "
+        "score stays that of one stream (%(default)s)",
+    )
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="put no line end before the text; its first symbol is then not scored",
+    )
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw the table into this file, such as sweep.png (needs matplotlib)"
+    )
+    _add_dynamic_options(parser)
+
+
+def _add_dynamic_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "dynamic evaluation", "The model learns from the text while it is scored, which the printed protocol says."
+    )
+    group.add_argument("--dynamic", choices=("sgd", "rms"), help="rule of learning; rms needs --training-text")
+    group.add_argument("--learning-rate", type=float, metavar="X", help="size of the steps")
+    group.add_argument(
+        "--decay", type=float, metavar="X", help="how far the weights go back after each segment, from 0 to 1 (0)"
+    )
+    group.add_argument("--epsilon", type=float, metavar="X", help="what keeps the steps of rms finite (0.001)")
+    group.add_argument("--training-text", metavar="TEXT", help="text whose gradients scale the steps of rms")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints a table with one line for each memory length."""
+    """Prints a table with one line for each combination of lengths, and draws it if there is a file for that."""
     from transformer_xl.data.corpus import read_text
 
     text = read_text(options.text, "test")
 
-    from transformer_xl.evaluation import Protocol, evaluate, score_table
+    from transformer_xl.evaluation import Protocol, TextCounts, evaluate, paper_protocol, score_table, sweep
+    from transformer_xl.evaluation.pictures import check_picture, draw_sweep
     from transformer_xl.training.run_folder import load_run
 
+    if options.picture:
+        check_picture(options.picture)
     model, vocabulary = load_run(options.out)
     config = model.config
-    protocols = [
-        Protocol(
-            config.tgt_len if options.target_length is None else options.target_length,
-            memory_length,
-            options.clamp_length,
-            config.same_length,
-            options.batch_size,
-        )
-        for memory_length in options.memory_length or [config.mem_len]
-    ]
+    if options.protocol is None:
+        lengths = Protocol(config.tgt_len, config.mem_len, config.clamp_len, config.same_length)
+    else:
+        lengths = paper_protocol(options.protocol)
+    protocol = Protocol(
+        lengths.target_length,
+        lengths.memory_length,
+        lengths.clamp_length,
+        lengths.same_length if options.same_length is None else options.same_length,
+        options.batch_size,
+        None if options.plain else vocabulary.line_end_id,
+        _dynamic(options),
+    )
+    protocols = sweep(protocol, options.target_length, options.memory_length, options.clamp_length)
     ids = vocabulary.encode(text)
-    table = score_table([evaluate(model, ids, protocol) for protocol in protocols], vocabulary.unit)
-    print(f"{options.text}: {len(ids):,} symbols, {vocabulary.count_unknown(ids):,} of them unknown\n{table}")
+    training_text = options.training_text and vocabulary.encode(read_text(options.training_text))
+    scores = [
+        evaluate(
+            model,
+            ids,
+            each,
+            counts=TextCounts.of(text),
+            side_by_side=options.side_by_side,
+            training_text=training_text,
+        )
+        for each in protocols
+    ]
+    print(f"{options.text}: {len(ids):,} symbols, {vocabulary.count_unknown(ids):,} of them unknown")
+    print(score_table(scores, vocabulary.unit))
+    if options.picture:
+        draw_sweep(scores, vocabulary.unit, options.picture)
+
+
+def _dynamic(options: argparse.Namespace) -> DynamicEvaluation | None:
+    from transformer_xl.evaluation import DynamicEvaluation
+
+    given = {
+        name: getattr(options, name)
+        for name in ("learning_rate", "decay", "epsilon")
+        if getattr(options, name) is not None
+    }
+    if options.dynamic is None:
+        if given or options.training_text:
+            raise ValueError("--learning-rate, --decay, --epsilon and --training-text belong to --dynamic: give it too")
+        return None
+    if "learning_rate" not in given:
+        raise ValueError("--dynamic needs --learning-rate: choose one on a validation text")
+    return DynamicEvaluation(rule=options.dynamic, **given)

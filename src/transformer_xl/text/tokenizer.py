@@ -318,7 +318,7 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         if self.lower_case:
             text = self._to_lower_case(text)
         if self.already_split:
-            symbols = text.replace("\n", f" {self.eos_token} ").split()
+            symbols = text.replace("\n", f" {self.eos_token or ''} ").split()
         elif any(token in text for token in self._added_tokens_encoder):
             symbols = super().tokenize(text, **kwargs)
         else:

@@ -42,9 +42,13 @@ class TokenizerVocabulary:
 
     @property
     def line_end_id(self) -> int | None:
-        """The id of a line end or the end of a text; None if there is none."""
-        line_end = self.tokenizer.eos_token_id
-        return None if line_end is None else int(line_end)
+        """The id of a line end, which may stand before a text, else of `<eos>`; None if there is neither."""
+        if self.unit != "word":
+            ids = self.encode("\n")
+            if len(ids) == 1 and ids[0] != self.unknown_id:
+                return int(ids[0])
+        end = self.tokenizer.eos_token_id
+        return None if end is None else int(end)
 
     def encode(self, text: str, strict: bool = False) -> Ids:
         """The ids of a text, in the smallest unsigned integer type that holds them all.

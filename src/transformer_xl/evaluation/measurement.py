@@ -1,0 +1,149 @@
+"""One text read under one protocol."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from transformer_xl.data.segments import NOT_COUNTED, Segment, Segments
+from transformer_xl.evaluation.adaptation import AdaptingReader, adapting_reader
+from transformer_xl.evaluation.protocol import Protocol
+from transformer_xl.evaluation.scores import Score
+from transformer_xl.evaluation.stretches import stretches
+from transformer_xl.modeling.heads import TransfoXLLMHeadModel
+from transformer_xl.modeling.reading import Reader
+from transformer_xl.text.counts import TextCounts
+from transformer_xl.text.vocabulary import Ids
+
+
+def evaluate(
+    model: TransfoXLLMHeadModel,
+    text: Ids | Iterable[Segment],
+    protocol: Protocol,
+    *,
+    counts: TextCounts | None = None,
+    side_by_side: int = 1,
+    training_text: Ids | None = None,
+) -> Score:
+    """The score of a text: each of its tokens is predicted once, in order, with carried memory.
+
+    Of the ids of a text the first is predicted only if the protocol has a token that stands before it. The model comes
+    back as it was: its weights, memory length, clamp, same_length and its mode.
+
+    Args:
+        model: The model; its dropout is off while it reads.
+        text: The ids of the text [N], which may stay on disk; or segments that were cut elsewhere, for a protocol of
+            the same batch size and target length.
+        protocol: How it is read.
+        counts: The text's characters, bytes and words, to quote the score by.
+        side_by_side: For speed, so many stretches of one stream are read in one batch. Each first reads again what its
+            numbers depend on, so that every token costs what it costs in one stream, but for rounding.
+        training_text: Ids whose gradients scale the steps of dynamic evaluation by the rule "rms"; some of the text
+            that the model was trained on.
+
+    Raises:
+        ValueError: The text is too short or no row of ids, or two arguments contradict each other.
+        FloatingPointError: Dynamic evaluation has diverged.
+
+    Example:
+        >>> protocol = Protocol(64, 640, clamp_length=400, same_length=True, begin=vocabulary.line_end_id)
+        >>> score = evaluate(model, vocabulary.encode(text), protocol, counts=TextCounts.of(text))
+        >>> score.perplexity, score.bits_per_character, str(score.protocol)
+    """
+    if isinstance(text, np.ndarray):
+        segments = _segments_of_ids(text, protocol, side_by_side, model)
+    else:
+        segments, protocol = _segments_given(text, protocol, side_by_side)
+    began = time.perf_counter()
+    nats, tokens = torch.zeros((), dtype=torch.float64, device=model.device), 0
+    with reading_by(protocol, model), torch.no_grad(), _reader(model, protocol, training_text) as reader:
+        for segment in segments:
+            tokens += int(segment.targets.ne(NOT_COUNTED).sum())
+            segment = segment.to(model.device)
+            nats += reader.losses(segment.inputs, segment.targets).sum(dtype=torch.float64)
+    total = nats.item()
+    if protocol.dynamic is not None and not math.isfinite(total):
+        raise FloatingPointError(
+            f"the loss is {total} under dynamic evaluation ({protocol.dynamic}): give a lower learning rate"
+        )
+    return Score(total, tokens, protocol, time.perf_counter() - began, counts)
+
+
+@contextmanager
+def reading_by(protocol: Protocol, model: TransfoXLLMHeadModel) -> Iterator[None]:
+    """Give the model the lengths of a protocol, without dropout, and afterwards its own again."""
+    transformer = model.transformer
+    before = (transformer.mem_len, transformer.clamp_len, transformer.same_length, model.training)
+    try:
+        model.train(False)
+        transformer.mem_len = protocol.memory_length
+        transformer.clamp_len = protocol.clamp_length
+        transformer.same_length = protocol.same_length
+        yield
+    finally:
+        transformer.mem_len, transformer.clamp_len, transformer.same_length, training = before
+        model.train(training)
+
+
+def _segments_of_ids(ids: Ids, protocol: Protocol, side_by_side: int, model: TransfoXLLMHeadModel) -> Iterable[Segment]:
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"text is {ids.dtype} of shape {ids.shape}, but must be one row of integer ids")
+    segments = Segments(ids, protocol.batch_size, protocol.target_length, begin=protocol.begin)
+    if side_by_side == 1:
+        return segments
+    if side_by_side < 1:
+        raise ValueError(f"side_by_side is {side_by_side}, but must be at least 1")
+    if protocol.batch_size > 1 or protocol.dynamic is not None:
+        raise ValueError(
+            f"side_by_side is {side_by_side}, but only one stream of a model that stays as it is can be read in "
+            "several stretches: give batch_size 1 and no dynamic evaluation, or side_by_side 1"
+        )
+    if model.config.attn_type in (2, 3):
+        raise ValueError(
+            f"side_by_side is {side_by_side}, but a model of attn_type {model.config.attn_type} counts positions from "
+            "the end of what it reads, which is not the same in all stretches: give side_by_side 1"
+        )
+    # Each layer reaches back by the memory once more.
+    warm_up = model.config.n_layer * -(-protocol.memory_length // protocol.target_length)
+    return stretches(segments, side_by_side, warm_up)
+
+
+def _segments_given(
+    segments: Iterable[Segment], protocol: Protocol, side_by_side: int
+) -> tuple[Iterable[Segment], Protocol]:
+    if side_by_side != 1:
+        raise ValueError(f"side_by_side is {side_by_side}, but segments were given: give the ids of the text")
+    if isinstance(segments, Segments):
+        protocol = replace(protocol, begin=segments.begin)
+    return _as_the_protocol_says(segments, protocol), protocol
+
+
+def _as_the_protocol_says(segments: Iterable[Segment], protocol: Protocol) -> Iterator[Segment]:
+    for segment in segments:
+        batch_size, length = segment.inputs.shape
+        if batch_size != protocol.batch_size or length > protocol.target_length:
+            raise ValueError(
+                f"a segment has {batch_size} rows of {length} tokens, but the protocol says batch "
+                f"{protocol.batch_size} and target {protocol.target_length}: give both the same numbers"
+            )
+        yield segment
+
+
+@contextmanager
+def _reader(
+    model: TransfoXLLMHeadModel, protocol: Protocol, training_text: Ids | None
+) -> Iterator[Reader | AdaptingReader]:
+    if protocol.dynamic is None:
+        yield Reader(model)
+        return
+    training = None
+    if training_text is not None:
+        training = Segments(training_text, protocol.batch_size, protocol.target_length)
+    with adapting_reader(model, protocol.dynamic, training) as reader:
+        yield reader
