@@ -74,7 +74,7 @@ def test_every_symbol_is_scored_unless_the_text_is_to_stand_alone(trained, few_w
     assert table([trained, few_words], capsys)[0][8] == "288"
     (plain,) = table([trained, few_words, "--plain"], capsys)
     assert plain[8] == "287"
-    assert " ".join(plain).endswith("first token not scored")
+    assert " ".join(plain).endswith("first token of the text not scored")
 
 
 def test_a_protocol_of_the_paper_is_taken_by_its_name(trained, few_words, capsys):

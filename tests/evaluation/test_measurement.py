@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from transformer_xl.data.segments import Segments
+from transformer_xl.data.segments import Documents, Segments, Sentences
 from transformer_xl.evaluation import Protocol, TextCounts, evaluate
 
 PROTOCOL = Protocol(target_length=8, memory_length=64)
@@ -96,6 +96,42 @@ def test_segments_of_another_size_than_the_protocol_says_are_refused(model, ids)
         evaluate(model, Segments(ids, 1, 9), PROTOCOL)
 
 
+@pytest.mark.parametrize("initial_memory", ["empty", "zeros"])
+def test_pieces_of_a_text_are_scored_alone_or_in_a_row(make_model, ids, initial_memory):
+    model = make_model(initial_memory=initial_memory)
+    starts, protocol = np.array([0, 7, 30, 41]), Protocol(4, 40, batch_size=2)
+    alone = evaluate(model, Documents(ids, starts, 2, 4, begin=3), protocol)
+    pieces = [evaluate(model, piece, Protocol(4, 40, begin=3)).nats for piece in np.split(ids, starts[1:])]
+    assert alone.tokens == 60
+    assert alone.nats == pytest.approx(sum(pieces), rel=1e-6)
+    assert (alone.protocol.pieces, alone.protocol.begin) == ("alone", 3)
+    kept = evaluate(model, Sentences(ids, starts, 2, 4, begin=3), protocol)
+    assert (kept.tokens, kept.protocol.pieces) == (60, "kept")
+    assert kept.nats != pytest.approx(alone.nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("memory_length", [0, 20])
+def test_tokens_that_are_read_again_are_not_remembered_too(model, ids, memory_length):
+    """One layer that reads again what it would have remembered sees the same."""
+    model.transformer.layers = model.transformer.layers[:1]
+    model.transformer.n_layer = 1
+    score = evaluate(model, ids, Protocol(5, memory_length, extended_length=60, begin=3))
+    assert score.tokens == 60
+    assert score.nats == pytest.approx(nats_at_once(model, np.concatenate([[3], ids])), rel=1e-5)
+    beyond = evaluate(model, ids, Protocol(5, 20, extended_length=40, begin=3))
+    assert beyond.nats == pytest.approx(evaluate(model, ids, Protocol(60, 0, begin=3)).nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("cutoffs", [[], [4]])
+def test_a_temperature_flattens_what_the_model_believes(make_model, ids, cutoffs):
+    model = make_model(cutoffs=cutoffs).eval()
+    tokens = torch.from_numpy(ids.astype(np.int64))[None]
+    with torch.no_grad():
+        believed = (model(tokens[:, :-1]).prediction_scores[0] / 1.5).log_softmax(-1)
+    expected = -believed.gather(1, tokens[0, 1:, None]).sum().item()
+    assert evaluate(model, ids, Protocol(9, 60, temperature=1.5)).nats == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_comes_back_as_it_was(model, ids, training):
     model.train(training)
@@ -139,6 +175,7 @@ def test_the_counts_of_the_text_come_with_the_score(model, ids):
         (np.zeros(9, dtype=np.uint8), dataclasses.replace(PROTOCOL, begin=11), {}, "holds the token id"),
         (np.zeros(9, dtype=np.uint8), PROTOCOL, {"side_by_side": 0}, "side_by_side is 0"),
         (np.zeros(9, dtype=np.uint8), dataclasses.replace(PROTOCOL, batch_size=2), {"side_by_side": 2}, "one stream"),
+        (np.zeros(9, dtype=np.uint8), Protocol(2, 4, extended_length=1), {"side_by_side": 2}, "one stream"),
         (Segments(np.zeros(9, dtype=np.uint8), 1, 8), PROTOCOL, {"side_by_side": 2}, "give the ids of the text"),
     ],
 )

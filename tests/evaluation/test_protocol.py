@@ -8,9 +8,15 @@ from transformer_xl.evaluation import PAPER_PROTOCOLS, DynamicEvaluation, Protoc
 
 
 def test_a_protocol_tells_everything():
-    assert str(Protocol(8, 64)) == "target 8, memory 64, no clamp, batch 1, first token not scored"
+    assert str(Protocol(8, 64)) == "target 8, memory 64, no clamp, batch 1, first token of the text not scored"
     assert str(Protocol(8, 64, 40, same_length=True, batch_size=3, begin=7)) == (
         "target 8, memory 64, clamp 40, same length, batch 3, token 7 before the text"
+    )
+    assert str(Protocol(10, 0, extended_length=130, temperature=1.08, begin=0)) == (
+        "target 10, memory 0, no clamp, 130 read again, batch 1, token 0 before the text, temperature 1.08"
+    )
+    assert Protocol(pieces="alone").conditions == (
+        "batch 1, memory reset before each piece, first token of each piece not scored"
     )
 
 
@@ -58,11 +64,24 @@ def test_a_sweep_is_every_combination_and_leaves_the_rest():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("target_length", 0), ("memory_length", -1), ("clamp_length", -2), ("batch_size", 0), ("begin", -1)],
+    [
+        ("target_length", 0),
+        ("memory_length", -1),
+        ("clamp_length", -2),
+        ("batch_size", 0),
+        ("begin", -1),
+        ("extended_length", -1),
+    ],
 )
 def test_a_length_out_of_range_is_named(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}, but must be at least"):
         dataclasses.replace(Protocol(), **{name: value})
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_out_of_range_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature is "):
+        Protocol(temperature=temperature)
 
 
 @pytest.mark.parametrize(

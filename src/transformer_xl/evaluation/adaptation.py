@@ -12,6 +12,7 @@ from torch import Tensor
 from transformer_xl.data.segments import Segment
 from transformer_xl.evaluation.protocol import DynamicEvaluation
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
+from transformer_xl.modeling.memory import reset
 
 
 @contextmanager
@@ -75,6 +76,11 @@ class AdaptingReader:
             for i, gradient in enumerate(gradients):
                 self._learn(i, gradient)
         return losses
+
+    def reset(self, rows: Tensor) -> None:
+        """Bring the chosen rows of the batch, boolean [B], back to the beginning of a text; what was learned stays."""
+        if self.mems is not None:
+            self.mems = reset(self.mems, rows)
 
     def restore(self) -> None:
         """Give the model the weights that it came with."""

@@ -39,7 +39,8 @@ def context_losses(
         context_lengths: How many tokens are known.
         positions: Places [P] of the tokens to predict, each with the longest context before it.
         protocol: How the tokens are read: with a memory of the longest context or more, the model may attend to all.
-            `batch_size` positions are read side by side, which changes nothing but the speed.
+            `batch_size` positions are read side by side, which changes nothing but the speed. Nothing stands before a
+            context.
 
     Raises:
         ValueError: A length is below 1, or a position has too little before it.

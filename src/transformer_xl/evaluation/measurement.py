@@ -7,11 +7,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from transformer_xl.data.segments import NOT_COUNTED, Segment, Segments
+from transformer_xl.data.segments import NOT_COUNTED, Documents, Segment, Segments, SegmentStream, Sentences
 from transformer_xl.evaluation.adaptation import AdaptingReader, adapting_reader
 from transformer_xl.evaluation.protocol import Protocol
 from transformer_xl.evaluation.scores import Score
@@ -65,6 +68,8 @@ def evaluate(
     with reading_by(protocol, model), torch.no_grad(), _reader(model, protocol, training_text) as reader:
         for segment in segments:
             tokens += int(segment.targets.ne(NOT_COUNTED).sum())
+            if segment.resets is not None and segment.resets.any():
+                reader.reset(segment.resets)
             segment = segment.to(model.device)
             nats += reader.losses(segment.inputs, segment.targets).sum(dtype=torch.float64)
     total = nats.item()
@@ -79,30 +84,35 @@ def evaluate(
 def reading_by(protocol: Protocol, model: TransfoXLLMHeadModel) -> Iterator[None]:
     """Give the model the lengths of a protocol, without dropout, and afterwards its own again."""
     transformer = model.transformer
-    before = (transformer.mem_len, transformer.clamp_len, transformer.same_length, model.training)
+    before = (transformer.mem_len, transformer.clamp_len, transformer.same_length, transformer.ext_len)
+    training = model.training
     try:
         model.train(False)
         transformer.mem_len = protocol.memory_length
         transformer.clamp_len = protocol.clamp_length
         transformer.same_length = protocol.same_length
+        transformer.ext_len = protocol.extended_length
         yield
     finally:
-        transformer.mem_len, transformer.clamp_len, transformer.same_length, training = before
+        transformer.mem_len, transformer.clamp_len, transformer.same_length, transformer.ext_len = before
         model.train(training)
 
 
 def _segments_of_ids(ids: Ids, protocol: Protocol, side_by_side: int, model: TransfoXLLMHeadModel) -> Iterable[Segment]:
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"text is {ids.dtype} of shape {ids.shape}, but must be one row of integer ids")
-    segments = Segments(ids, protocol.batch_size, protocol.target_length, begin=protocol.begin)
+    segments = Segments(
+        ids, protocol.batch_size, protocol.target_length, begin=protocol.begin, ext_len=protocol.extended_length
+    )
     if side_by_side == 1:
         return segments
     if side_by_side < 1:
         raise ValueError(f"side_by_side is {side_by_side}, but must be at least 1")
-    if protocol.batch_size > 1 or protocol.dynamic is not None:
+    if protocol.batch_size > 1 or protocol.extended_length or protocol.dynamic is not None:
         raise ValueError(
-            f"side_by_side is {side_by_side}, but only one stream of a model that stays as it is can be read in "
-            "several stretches: give batch_size 1 and no dynamic evaluation, or side_by_side 1"
+            f"side_by_side is {side_by_side}, but only one stream that nothing is read again of, by a model that stays "
+            "as it is, can be read in several stretches: give batch_size 1, extended_length 0 and no dynamic "
+            "evaluation, or side_by_side 1"
         )
     if model.config.attn_type in (2, 3):
         raise ValueError(
@@ -119,15 +129,17 @@ def _segments_given(
 ) -> tuple[Iterable[Segment], Protocol]:
     if side_by_side != 1:
         raise ValueError(f"side_by_side is {side_by_side}, but segments were given: give the ids of the text")
-    if isinstance(segments, Segments):
+    if isinstance(segments, SegmentStream):
         protocol = replace(protocol, begin=segments.begin)
+    if isinstance(segments, Sentences | Documents):
+        protocol = replace(protocol, pieces="kept" if isinstance(segments, Sentences) else "alone")
     return _as_the_protocol_says(segments, protocol), protocol
 
 
 def _as_the_protocol_says(segments: Iterable[Segment], protocol: Protocol) -> Iterator[Segment]:
     for segment in segments:
         batch_size, length = segment.inputs.shape
-        if batch_size != protocol.batch_size or length > protocol.target_length:
+        if batch_size != protocol.batch_size or length > protocol.target_length + protocol.extended_length:
             raise ValueError(
                 f"a segment has {batch_size} rows of {length} tokens, but the protocol says batch "
                 f"{protocol.batch_size} and target {protocol.target_length}: give both the same numbers"
@@ -140,10 +152,28 @@ def _reader(
     model: TransfoXLLMHeadModel, protocol: Protocol, training_text: Ids | None
 ) -> Iterator[Reader | AdaptingReader]:
     if protocol.dynamic is None:
-        yield Reader(model)
+        yield _ReaderByProtocol(model, protocol)
         return
+    if protocol.temperature != 1:
+        raise ValueError("dynamic evaluation learns from the model's own loss: give temperature 1")
     training = None
     if training_text is not None:
-        training = Segments(training_text, protocol.batch_size, protocol.target_length)
+        training = Segments(
+            training_text, protocol.batch_size, protocol.target_length, ext_len=protocol.extended_length
+        )
     with adapting_reader(model, protocol.dynamic, training) as reader:
         yield reader
+
+
+class _ReaderByProtocol(Reader):
+    """A reader that can be made less sure."""
+
+    def __init__(self, model: TransfoXLLMHeadModel, protocol: Protocol) -> None:
+        super().__init__(model, rereads=protocol.extended_length > 0)
+        self.temperature = protocol.temperature
+
+    def losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+        if self.temperature == 1:
+            return super().losses(input_ids, targets)
+        scores = cast(Tensor, self.read(input_ids, logits_to_keep=0).prediction_scores).float() / self.temperature
+        return F.cross_entropy(scores.mT, targets, ignore_index=NOT_COUNTED, reduction="none")

@@ -57,6 +57,11 @@ class Protocol:
     begin: the token that stands before the text, so that its first token is scored too; None for none. People take the
         line end of the vocabulary (`vocabulary.line_end_id`).
     dynamic: how the model learns from the text while it is scored; None for a model that stays as it is.
+    extended_length: tokens before each pass that are read again with it, not from memory (the authors' `ext_len`).
+    temperature: what the scores of all tokens are divided by before the softmax; above 1 the model is less sure.
+    pieces: whether the text is sentences or documents, with `begin` before each: "kept", where one follows the other
+        in the memory; "alone", where each begins without a past; None for one text. Evaluation finds it in the
+        segments that it is given.
     """
 
     target_length: int = 128
@@ -66,13 +71,19 @@ class Protocol:
     batch_size: int = 1
     begin: int | None = None
     dynamic: DynamicEvaluation | None = None
+    extended_length: int = 0
+    temperature: float = 1.0
+    pieces: Literal["kept", "alone"] | None = None
 
     def __post_init__(self) -> None:
-        limits = {"target_length": 1, "memory_length": 0, "clamp_length": -1, "batch_size": 1, "begin": 0}
+        zeros = dict.fromkeys(("memory_length", "extended_length", "begin"), 0)
+        limits = {"target_length": 1, "clamp_length": -1, "batch_size": 1, **zeros}
         for name, smallest in limits.items():
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise ValueError(f"{name} is {value}, but must be at least {smallest}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}, but must be above 0 and finite")
 
     def __str__(self) -> str:
         clamp = "no clamp" if self.clamp_length < 0 else f"clamp {self.clamp_length}"
@@ -81,11 +92,15 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """All but the three lengths, in words."""
+        text = "the text" if self.pieces is None else "each piece"
         return ", ".join(
             [
                 *(["same length"] if self.same_length else []),
+                *([f"{self.extended_length} read again"] if self.extended_length else []),
                 f"batch {self.batch_size}",
-                "first token not scored" if self.begin is None else f"token {self.begin} before the text",
+                *(["memory reset before each piece"] if self.pieces == "alone" else []),
+                f"first token of {text} not scored" if self.begin is None else f"token {self.begin} before {text}",
+                *([f"temperature {self.temperature:g}"] if self.temperature != 1 else []),
                 *([f"ADAPTING ON THE TEST TEXT ({self.dynamic})"] if self.dynamic else []),
             ]
         )
@@ -122,8 +137,8 @@ def sweep(
     """The variants of a protocol with each combination of these lengths; where none is given, its own stays.
 
     >>> [str(each) for each in sweep(Protocol(64, 640, 400), memory_lengths=[0, 160])]
-    ['target 64, memory 0, clamp 400, batch 1, first token not scored', \
-'target 64, memory 160, clamp 400, batch 1, first token not scored']
+    ['target 64, memory 0, clamp 400, batch 1, first token of the text not scored', \
+'target 64, memory 160, clamp 400, batch 1, first token of the text not scored']
     """
     combinations = product(
         target_lengths or [protocol.target_length],

@@ -314,6 +314,8 @@ class TransfoXLCache(Cache):
 
     def reset_rows(self, rows: Tensor) -> None:
         """Bring the chosen rows of the batch, boolean [B], back to the beginning of a text."""
+        if not self.windows[0].is_initialized:
+            return
         if self.beginning is not None:
             for window, (key, value) in zip(self.windows, self.beginning, strict=True):
                 window.reset_rows(rows, key, value)

@@ -18,6 +18,8 @@ class Reader:
     Args:
         model: The model that reads.
         mems: A memory to go on from; None for the beginning of a text.
+        rereads: Whether each segment begins with the last `ext_len` tokens of the one before, which the memory leaves
+            out and a cache does not.
 
     Example:
         >>> reader = Reader(model)
@@ -25,11 +27,13 @@ class Reader:
         ...     output = reader.read(segment, logits_to_keep=1)
     """
 
-    def __init__(self, model: TransfoXLLMHeadModel, mems: Sequence[Tensor] | None = None) -> None:
+    def __init__(
+        self, model: TransfoXLLMHeadModel, mems: Sequence[Tensor] | None = None, rereads: bool = False
+    ) -> None:
         self.model = model
         self.mems = mems
         self.cache: TransfoXLCache | None = None
-        if model.transformer.has_cache:
+        if model.transformer.has_cache and not rereads:
             self.cache, self.mems = model.new_cache(mems), None
 
     def read(self, input_ids: Tensor, **asked: Any) -> TransfoXLLMHeadModelOutput:
