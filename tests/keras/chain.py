@@ -59,59 +59,60 @@ def assert_equal_numbers(ours: Any, expected: Any, what: str, tolerance: float =
     assert difference <= tolerance * largest, f"{what}: differs by {difference:.3g} where {largest:.3g} is largest"
 
 
-class GradientKeeper(keras.optimizers.Optimizer):
-    """An optimizer that replaces every weight by its gradient, which so can be read on every backend."""
+class GradientSum(keras.optimizers.Optimizer):
+    """An optimizer that leaves the weights as they are and adds up their gradients, so that any backend shows them."""
 
     def __init__(self) -> None:
         super().__init__(learning_rate=1.0)
 
+    def build(self, variables: list[Any]) -> None:
+        if not self.built:
+            super().build(variables)
+            self.sums = [self.add_variable_from_reference(variable, name="sum") for variable in variables]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # Added, since gradients of embeddings come row by row on TensorFlow.
-        self.assign(variable, ops.zeros(variable.shape, variable.dtype))
-        self.assign_add(variable, gradient)
+        self.assign_add(self.sums[self._get_variable_index(variable)], gradient)
+
+    def of(self, variable: Any) -> np.ndarray:
+        """The sum of the gradients of a weight."""
+        return np.asarray(self.sums[self._get_variable_index(variable)].numpy())
 
 
 class Chain(keras.Model):
-    """A model over consecutive segments, each on the memory that the one before returned."""
+    """A model over consecutive segments, each on the memory that the one before returned, compiled for one segment."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self.built = True
 
-    def call(self, inputs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        mems, outputs = None, {}
-        for number in sorted(inputs):
-            # Scores of tokens cost little here, and the classifier has no such argument.
-            scored = self.model(inputs[number], mems=mems, output_hidden_states=True, output_attentions=True)
-            if "losses" in scored:
-                unlabelled = {name: value for name, value in inputs[number].items() if name != "labels"}
-                scored["prediction_scores"] = self.model(unlabelled, mems=mems).prediction_scores
-            stacked = {
-                name: ops.stack(list(value)) if isinstance(value, list | tuple) else value
-                for name, value in scored.items()
-            }
-            outputs[number] = stacked
-            mems = scored.mems
-        return outputs
-
-    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
-        return sum(segment["loss"] for segment in y_pred.values())
-
-    def outputs(self, segments: list[dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-        """What the model returns, segment by segment."""
-        return self.predict_on_batch(numbered(segments))
-
-    def gradients(self, segments: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The gradient of the sum of the losses by published name; the model's weights are lost."""
-        self.compile(GradientKeeper())
-        self.train_on_batch(numbered(segments))
+    def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        options = {"logits_to_keep": 0} if self.model.head_name == "crit" else {}
+        mems = {"mems": ops.unstack(inputs["mems"], axis=0)} if "mems" in inputs else {}
+        output = self.model({**inputs, **mems}, output_hidden_states=True, output_attentions=True, **options)
         return {
-            name: np.asarray(variable.numpy()).T if variable.name == "kernel" else np.asarray(variable.numpy())
-            for name, variable in named_variables(self.model).items()
+            name: ops.stack(list(value)) if isinstance(value, list | tuple) else value for name, value in output.items()
         }
 
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
+        return y_pred["loss"]
 
-def numbered(segments: list[dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
-    """Segments in a dict, since Keras takes a list of inputs for one input each."""
-    return {str(number): segment for number, segment in enumerate(segments)}
+    def replay(
+        self, segments: list[dict[str, np.ndarray]]
+    ) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        """What the model returns segment by segment, and the gradients of the sum of the losses by published name."""
+        self.compile(GradientSum())
+        outputs, config = [], self.model.config
+        batch_size = len(next(segments[0][name] for name in ("input_ids", "inputs_embeds") if name in segments[0]))
+        # The memory that the model begins with by itself, so that one shape is compiled.
+        shape = (config.n_layer, config.mem_len, batch_size, config.d_model)
+        mems = {"mems": np.zeros(shape, "float32")} if config.mem_len else {}
+        for segment in segments:
+            outputs.append(self.predict_on_batch({**segment, **mems}))
+            self.train_on_batch({**segment, **mems})
+            mems = {"mems": outputs[-1]["mems"]} if config.mem_len else {}
+        gradients = {
+            name: self.optimizer.of(variable).T if variable.name == "kernel" else self.optimizer.of(variable)
+            for name, variable in named_variables(self.model).items()
+        }
+        return outputs, gradients

@@ -13,7 +13,7 @@ from transformer_xl.keras import cross_entropy
 from transformer_xl.keras.adaptive import KerasAdaptiveEmbedding
 from transformer_xl.keras.cross_entropy import selected_losses
 
-from .chain import GradientKeeper, assert_equal_numbers
+from .chain import GradientSum, assert_equal_numbers
 
 
 def test_the_embedding_has_the_arguments_of_transformers_4_and_a_configuration() -> None:
@@ -78,9 +78,9 @@ def test_the_loss_in_blocks_is_the_plain_loss_forward_and_backward(
     for in_blocks in (True, False):
         model = Losses(arrays, selected, columns, in_blocks)
         losses = ops.convert_to_numpy(model(np.zeros(1)))
-        model.compile(GradientKeeper())
+        model.compile(GradientSum())
         model.train_on_batch(np.zeros(1))
-        results.append([losses, *(model.parts[name].numpy() for name in sorted(model.parts))])
+        results.append([losses, *(model.optimizer.of(model.parts[name]) for name in sorted(model.parts))])
     for ours, plain in zip(*results, strict=True):
         assert_equal_numbers(ours, plain, "losses and gradients")
 
@@ -96,8 +96,27 @@ def test_no_array_is_as_large_as_all_scores(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(cross_entropy.ops, "matmul", recorded)
     monkeypatch.setattr(cross_entropy, "LARGEST_BLOCK", 4000)
-    selected = ops.ones((64,), "bool")
-    losses = selected_losses(ops.ones((64, 4)), ops.ones((1000, 4)), ops.zeros((1000,)), ops.arange(64), selected)
-    assert losses.shape == (64,)
-    assert sizes
+    arrays = {"hidden": (64, 4), "weight": (1000, 4), "bias": (1000,)}
+    arrays = {name: np.ones(shape, "float32") for name, shape in arrays.items()}
+    model = Losses(arrays, np.ones(64, bool), np.arange(64, dtype="int32"), in_blocks=True)
+    model.compile(GradientSum())
+    model.train_on_batch(np.zeros(1))
+    assert len(sizes) >= 4, "forward and backward"
     assert max(sizes) <= 4000
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX tells what a compiled function needs")
+def test_a_compiled_gradient_needs_a_fraction_of_all_scores() -> None:
+    import jax
+
+    num_rows, num_columns, width = 4096, 20000, 8
+    arrays = [
+        jax.ShapeDtypeStruct(shape, "float32") for shape in ((num_rows, width), (num_columns, width), (num_columns,))
+    ]
+    integers, booleans = jax.ShapeDtypeStruct((num_rows,), "int32"), jax.ShapeDtypeStruct((num_rows,), "bool")
+
+    def loss(hidden: Any, weight: Any, bias: Any, columns: Any, selected: Any) -> Any:
+        return selected_losses(hidden, weight, bias, columns, selected).sum()
+
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arrays, integers, booleans).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < num_rows * num_columns * 4 / 4

@@ -62,6 +62,14 @@ def test_padding_is_treated_as_in_pytorch_in_every_segment(initial_memory: str, 
         theirs, ours = expected.mems, output.mems
 
 
+def test_without_memory_same_length_sees_no_future_as_in_pytorch() -> None:
+    module, model = pair(mem_len=0, same_length=True)
+    ids = random_ids(2, 6)
+    with torch.no_grad():
+        expected = module(torch.tensor(ids).long())
+    assert_equal_numbers(model(ids).logits, expected.logits.numpy(), "scores")
+
+
 def test_a_mask_over_memory_and_segment_is_treated_as_in_pytorch() -> None:
     module, model = pair()
     ids, mask = random_ids(2, 6), np.ones((2, 13), "int32")

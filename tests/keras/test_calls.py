@@ -75,7 +75,9 @@ def test_arguments_are_left_as_they_are(model: KerasTransfoXLLMHeadModel) -> Non
 def test_dropout_acts_in_training_only() -> None:
     model = KerasTransfoXLModel(small_config(dropout=0.5))
     assert_equal_numbers(model(IDS)[0], model(IDS, training=False)[0], "hidden state")
-    assert np.abs(ops.convert_to_numpy(model(IDS, training=True)[0] - model(IDS)[0])).max() > 0.1
+    in_order = (IDS, None, None, None, None, None, None, True)
+    for output in (model(IDS, training=True), model(*in_order), model(list(in_order)), model.call(IDS, training=True)):
+        assert np.abs(ops.convert_to_numpy(output[0] - model(IDS)[0])).max() > 0.1
 
 
 @pytest.mark.filterwarnings("ignore:.*requires_grad=True")
@@ -99,7 +101,7 @@ def test_the_weights_exist_before_the_first_call_under_paths_of_their_own() -> N
     [
         ([[1, 2, 3]], {}, "give ids as an array"),
         ({"input_idz": IDS}, {}, "The inputs hold input_idz"),
-        ([IDS] * 20, {}, "20 inputs were given in order"),
+        ([IDS] * 20, {}, "20 inputs were given in order, but this model takes 9: input_ids, mems"),
         (None, {}, "either input_ids or inputs_embeds"),
         (IDS, {"inputs_embeds": np.ones((2, 6, 16), "float32")}, "either input_ids or inputs_embeds"),
         (IDS, {"mems": MEMS[:1]}, "mems holds 1 tensors"),
@@ -115,7 +117,11 @@ def test_a_wrong_call_is_told_in_one_sentence(
         model(inputs, **named)
 
 
-@pytest.mark.parametrize("fields", [{"attn_type": 1}, {"attn_type": 2}, {"share_position_projection": True}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{"attn_type": 1}, {"attn_type": 2}, {"attn_type": 3, "d_head": 8}, {"share_position_projection": True}],
+    ids=str,
+)
 def test_other_attention_is_refused_with_where_it_is(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="the PyTorch classes"):
         KerasTransfoXLModel(small_config(**fields))

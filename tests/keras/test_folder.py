@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -15,14 +16,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from transformer_xl.conversion.convert import convert
 from transformer_xl.keras.heads import KerasTransfoXLForSequenceClassification, KerasTransfoXLLMHeadModel
 from transformer_xl.keras.model import KerasTransfoXLModel
 from transformer_xl.modeling.heads import TransfoXLForSequenceClassification, TransfoXLLMHeadModel
 from transformer_xl.modeling.model import TransfoXLModel
 
+from ..golden_files import GOLDEN_FOLDER
 from .chain import assert_equal_numbers, random_ids, small_config
 
 IDS = random_ids(2, 6)
+DTYPES = ["float32", "mixed_bfloat16", "float32"]
 PAIRS = [
     (TransfoXLModel, KerasTransfoXLModel),
     (TransfoXLLMHeadModel, KerasTransfoXLLMHeadModel),
@@ -96,6 +100,30 @@ def test_tied_weights_are_one_variable() -> None:
     tied = KerasTransfoXLLMHeadModel(small_config())
     untied = KerasTransfoXLLMHeadModel(small_config(tie_word_embeddings=False, proj_share_all_but_first=False))
     assert len(untied.weights) - len(tied.weights) == 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("model_class", "dtype"), [(pair[1], dtype) for pair, dtype in zip(PAIRS, DTYPES, strict=True)]
+)
+def test_a_keras_file_gives_the_same_model(model_class: Any, dtype: str, tmp_path: Path) -> None:
+    model = model_class(small_config(pad_token_id=0, num_labels=3), dtype=dtype)
+    model.save(tmp_path / "model.keras")
+    other = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(other) is model_class
+    assert other.dtype_policy == model.dtype_policy
+    ours, expected = (keras.ops.cast(each(IDS)[0], "float32") for each in (other, model))
+    assert_equal_numbers(ours, expected, "first output")
+
+
+@pytest.mark.parametrize("name", ["keras_language_model", "keras_untied_projections"])
+def test_an_old_tensorflow_file_opens_after_conversion(name: str, tmp_path: Path) -> None:
+    convert(GOLDEN_FOLDER / "conversion" / name, tmp_path / "out")
+    expected = json.loads((GOLDEN_FOLDER / "conversion" / name / "expected.json").read_text())
+    model, tokens = KerasTransfoXLLMHeadModel.from_pretrained(tmp_path / "out"), np.array(expected["tokens"])
+    first = model(tokens[:, :4])
+    second = model(tokens[:, 4:], mems=first.mems)
+    for ours, theirs in zip((first, second), expected["outputs"], strict=True):
+        assert_equal_numbers(ours.logits, np.array(theirs, "float32"), "scores")
 
 
 def test_keras_files_and_copies_hold_the_whole_model(tmp_path: Path) -> None:

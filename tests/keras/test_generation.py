@@ -74,8 +74,9 @@ def test_the_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model.generate(random_ids(2, 3), max_new_tokens=12, temperature=0.7, seed=1)
     traces = len(traced)
     model.generate(random_ids(2, 5), max_new_tokens=40, temperature=1.3, seed=2)
+    model.generate(random_ids(2, 20), max_new_tokens=10, temperature=0.1, mems=model(random_ids(2, 4)).mems)
     if keras.config.backend() != "torch":
-        assert len(traced) == traces
+        assert len(traced) == traces <= 3, "as often as the backend looks at a loop, once"
 
 
 def test_a_seed_makes_drawing_repeatable_and_filters_narrow_it() -> None:

@@ -15,6 +15,8 @@ from .chain import assert_equal_numbers, random_ids, small_config
 
 IDS = random_ids(8, 6)
 CLASSES = IDS[:, 0] % 3
+# Compilation has tests of its own; running as it stands is faster where a model is used once.
+RUN_EAGERLY = keras.config.backend() == "tensorflow"
 pytestmark = pytest.mark.filterwarnings("ignore:.*requires_grad=True")
 
 
@@ -24,8 +26,8 @@ def language_model(**fields: Any) -> Any:
 
 
 def fit(model: Any, *data: Any, **compiled: Any) -> dict[str, list[float]]:
-    """Two batches in order, run as they stand: compilation has tests of its own."""
-    model.compile(keras.optimizers.SGD(0.1), run_eagerly=keras.config.backend() == "tensorflow", **compiled)
+    """Two batches in order."""
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=RUN_EAGERLY, **compiled)
     return model.fit(*data, batch_size=4, shuffle=False, verbose=0).history
 
 
@@ -46,11 +48,61 @@ def test_labels_train_alike_in_the_inputs_as_targets_and_shifted_for_a_compiled_
         np.testing.assert_allclose(history["loss"], inside["loss"], rtol=1e-5)
 
 
-def test_evaluate_gives_the_loss_of_the_labels() -> None:
+class Batches(keras.utils.PyDataset):
+    """Two batches with labels as targets."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        rows = IDS[4 * number : 4 * number + 4]
+        return {"input_ids": rows}, rows
+
+
+def dataset_of_the_backend() -> Any:
+    """The same batches as the framework below Keras hands them out; NumPy's on JAX, which has none."""
+    if keras.config.backend() == "tensorflow":
+        import tensorflow
+
+        return tensorflow.data.Dataset.from_tensor_slices(({"input_ids": IDS}, IDS)).batch(4)
+    if keras.config.backend() == "torch":
+        from torch.utils.data import DataLoader
+
+        return DataLoader([({"input_ids": row}, row) for row in IDS], batch_size=4)
+    return Batches()
+
+
+def test_fit_evaluate_and_predict_take_data_in_every_form() -> None:
     model = language_model()
-    model.compile()
-    expected = model(IDS, labels=IDS).loss
-    np.testing.assert_allclose(model.evaluate(IDS, IDS, verbose=0), ops.convert_to_numpy(expected), rtol=1e-5)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=RUN_EAGERLY)
+    first, second = model(IDS[:4], labels=IDS[:4]).loss, model(IDS[4:], labels=IDS[4:]).loss
+    expected = ops.convert_to_numpy(first + second) / 2
+    for data, count in [
+        ({"x": IDS, "y": IDS, "batch_size": 4}, {}),
+        ({"x": [IDS], "y": IDS, "batch_size": 4}, {}),
+        ({"x": (IDS,), "y": IDS, "batch_size": 4}, {}),
+        ({"x": {"input_ids": IDS}, "y": {"labels": IDS}, "batch_size": 4}, {}),
+        ({"x": {"input_ids": IDS, "labels": IDS}, "batch_size": 4}, {}),
+        ({"x": Batches()}, {}),
+        ({"x": dataset_of_the_backend()}, {}),
+        ({"x": lambda: iter(Batches())}, {"steps": 2}),
+    ]:
+        forms = [{**data, "x": data["x"]() if callable(data["x"]) else data["x"]} for _ in range(2)]
+        steps = {"steps_per_epoch": count["steps"]} if count else {}
+        fitted = model.fit(**forms[0], **steps, shuffle=False, verbose=0).history["loss"][0]
+        np.testing.assert_allclose(fitted, expected, rtol=1e-5)
+        np.testing.assert_allclose(model.evaluate(**forms[1], **count, verbose=0), expected, rtol=1e-5)
+    scores = model(IDS).logits
+    for data in (IDS, [IDS], {"input_ids": IDS}):
+        assert_equal_numbers(model.predict(data, batch_size=4, verbose=0).logits, scores, "scores")
+
+
+def test_a_loss_on_other_rows_is_measured_beside_training() -> None:
+    model = language_model()
+    expected = ops.convert_to_numpy(model(IDS[:4], labels=IDS[:4]).loss)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=RUN_EAGERLY)
+    history = model.fit(IDS, IDS, batch_size=8, validation_data=(IDS[:4], IDS[:4]), verbose=0).history
+    np.testing.assert_allclose(history["val_loss"], expected, rtol=1e-5)
 
 
 def test_predict_gives_scores_of_all_batches_and_no_memory() -> None:
@@ -110,8 +162,10 @@ def test_memory_may_be_passed_in_while_training() -> None:
     mems = model(IDS[:4]).mems
     expected = ops.convert_to_numpy(model(IDS[4:], labels=IDS[4:], mems=mems).loss)
     mems = [ops.convert_to_numpy(layer) for layer in mems]
-    loss = model.train_on_batch({"input_ids": IDS[4:], "labels": IDS[4:], "mems": mems})
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    batch = {"input_ids": IDS[4:], "labels": IDS[4:], "mems": mems}
+    np.testing.assert_allclose(model.train_on_batch(batch), expected, rtol=1e-5)
+    generated = model.fit(((batch,) for _ in range(2)), steps_per_epoch=2, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(generated, expected, rtol=1e-5)
 
 
 @pytest.mark.skipif(keras.config.backend() == "torch", reason="PyTorch has no XLA here")

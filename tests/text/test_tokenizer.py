@@ -4,14 +4,17 @@ import copy
 import inspect
 import json
 import pickle
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from transformer_xl import TransfoXLConfig
+from transformer_xl.text.fast_tokenizer import TransfoXLTokenizerFast
 from transformer_xl.text.tokenizer import TransfoXLTokenizer
 
 PICKLES = sorted((Path(__file__).resolve().parents[1] / "golden" / "conversion").glob("vocabulary_*.*"))
@@ -67,6 +70,17 @@ def test_padding_is_on_the_left_and_masked(tokenizer):
     batch = tokenizer(["Don't panic", "panic"], padding=True, return_tensors="pt")
     assert batch["input_ids"].tolist() == [[3, 4, 5], [10, 10, 5]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("tokenizer_class", [TransfoXLTokenizer, TransfoXLTokenizerFast])
+def test_tensors_of_tensorflow_are_made_or_told_how_to_get(tokenizer_class, monkeypatch):
+    tokenizer = tokenizer_class(symbols=["<unk>", "<eos>", "panic", "!"])
+    module = SimpleNamespace(constant=lambda numbers, dtype: (numbers.tolist(), dtype), int32="whole numbers")
+    monkeypatch.setitem(sys.modules, "tensorflow", module)
+    assert tokenizer("panic!", return_tensors="tf")["input_ids"] == ([[2, 3]], "whole numbers")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match=r"pip install 'transformer-xl\[tensorflow\]'"):
+        tokenizer("panic!", return_tensors="tf")
 
 
 def test_what_transformers_5_dropped_is_there(tokenizer):

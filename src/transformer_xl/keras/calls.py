@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def named_arguments(names: Sequence[str], first: Any, others: Sequence[Any] = ()) -> dict[str, Any]:
+def named_arguments(names: Sequence[str], num_positions: int, first: Any, others: Sequence[Any] = ()) -> dict[str, Any]:
     """Return the arguments by name, those that are None left out.
 
     Args:
         names: All arguments that the model takes, in the order of positions.
+        num_positions: How many of them may be given without a name.
         first: The first argument: ids, a list or tuple of arguments in order, or a dict of arguments.
         others: Further arguments in order.
 
@@ -33,7 +34,10 @@ def named_arguments(names: Sequence[str], first: Any, others: Sequence[Any] = ()
     else:
         given = {}
         positional = [first, *others]
-    if len(positional) > len(names):
-        raise ValueError(f"{len(positional)} inputs were given in order, but this model takes {len(names)}.")
+    if len(positional) > num_positions:
+        raise ValueError(
+            f"{len(positional)} inputs were given in order, but this model takes {num_positions}: "
+            f"{', '.join(names[:num_positions])}; give others by name."
+        )
     named = {**dict(zip(names, positional, strict=False)), **given}
     return {name: value for name, value in named.items() if value is not None}

@@ -11,7 +11,6 @@ import numpy as np
 from keras import ops
 
 from transformer_xl.keras.adaptive import IGNORED_LABEL, AdaptiveLogSoftmax
-from transformer_xl.keras.calls import named_arguments
 from transformer_xl.keras.export import export_saved_model
 from transformer_xl.keras.generation import Settings, Writers, write
 from transformer_xl.keras.noise import Noise, weight_noise
@@ -103,7 +102,7 @@ class KerasTransfoXLLMHeadModel(KerasTransfoXLPreTrainedModel):
             `KerasTransfoXLLMHeadModelOutput`, or a tuple of its fields that are not None.
         """
         if isinstance(input_ids, Mapping | list | tuple):
-            return self.call(**named_arguments(self.argument_names(), input_ids), training=training)
+            return self.call(**{"training": training, **self.named_inputs(input_ids)})
         if labels is not None and shift_labels is not None:
             raise ValueError("Give either labels, which are shifted inside, or shift_labels, which are not; not both.")
         reading = self.read(input_ids, mems, head_mask, inputs_embeds, attention_mask, output_attentions, training)
@@ -247,7 +246,7 @@ class KerasTransfoXLForSequenceClassification(KerasTransfoXLPreTrainedModel):
             `KerasTransfoXLSequenceClassifierOutputWithPast`, or a tuple of its fields that are not None.
         """
         if isinstance(input_ids, Mapping | list | tuple):
-            return self.call(**named_arguments(self.argument_names(), input_ids), training=training)
+            return self.call(**{"training": training, **self.named_inputs(input_ids)})
         reading = self.read(input_ids, mems, head_mask, inputs_embeds, attention_mask, output_attentions, training)
         hidden = reading.hidden[:, -1]
         if attention_mask is not None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from transformer_xl.keras.calls import named_arguments
 from transformer_xl.keras.outputs import KerasTransfoXLModelOutput
 from transformer_xl.keras.pretrained import KerasTransfoXLPreTrainedModel
 
@@ -57,7 +56,7 @@ class KerasTransfoXLModel(KerasTransfoXLPreTrainedModel):
             `KerasTransfoXLModelOutput`, or a tuple of its fields that are not None.
         """
         if isinstance(input_ids, Mapping | list | tuple):
-            return self.call(**named_arguments(self.argument_names(), input_ids), training=training)
+            return self.call(**{"training": training, **self.named_inputs(input_ids)})
         reading = self.read(input_ids, mems, head_mask, inputs_embeds, attention_mask, output_attentions, training)
         return self.result(
             reading,

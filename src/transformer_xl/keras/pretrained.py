@@ -149,13 +149,17 @@ class KerasTransfoXLPreTrainedModel(keras.Model):
 
     @classmethod
     def argument_names(cls) -> list[str]:
-        """Return the inputs that the model takes, in order."""
-        return [name for name in inspect.signature(cls.call).parameters if name not in ("self", "training")]
+        """Return what the model may be called with, in order; from `attention_mask` on by name only."""
+        return [name for name in inspect.signature(cls.call).parameters if name != "self"]
 
-    def __call__(self, input_ids: Any = None, *others: Any, training: bool | None = None, **keywords: Any) -> Any:
+    def __call__(self, input_ids: Any = None, *others: Any, **keywords: Any) -> Any:
         """Take the inputs in any of their forms; see `call`."""
-        named = named_arguments(self.argument_names(), input_ids, others)
-        return super().__call__(**named, **keywords, training=training)
+        return super().__call__(**self.named_inputs(input_ids, others), **keywords)
+
+    def named_inputs(self, first: Any, others: Sequence[Any] = ()) -> dict[str, Any]:
+        """Return inputs in any of their forms by name."""
+        names = self.argument_names()
+        return named_arguments(names, names.index("attention_mask"), first, others)
 
     def read(
         self,
@@ -242,7 +246,7 @@ class KerasTransfoXLPreTrainedModel(keras.Model):
             return data
         if isinstance(targets, Mapping):
             targets = targets["labels"]
-        inputs = {**named_arguments(self.argument_names(), inputs), "labels": targets}
+        inputs = {**self.named_inputs(inputs), "labels": targets}
         return keras.utils.pack_x_y_sample_weight(inputs, targets, sample_weight)
 
     def compute_loss(

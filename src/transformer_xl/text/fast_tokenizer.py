@@ -11,6 +11,7 @@ import sacremoses
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from transformer_xl.text.tensors import TensorFlowTensors
 from transformer_xl.text.tokenizer import TransfoXLTokenizer
 
 DIGITS_AROUND_A_SPACE = "(\\d)\u00a0(\\d)"
@@ -27,7 +28,7 @@ RULES_WITHOUT_GROUPS: dict[str, list[tuple[str, str]]] = {
 }
 
 
-class TransfoXLTokenizerFast(PreTrainedTokenizerFast):
+class TransfoXLTokenizerFast(TensorFlowTensors, PreTrainedTokenizerFast):
     """The vocabulary and nearly always the words of `TransfoXLTokenizer`, with their places in the text.
 
     It takes the same arguments, reads the same folders and decodes in the same way; batches run on all cores. Counting

@@ -14,6 +14,7 @@ from transformers import AddedToken, BatchEncoding, PreTrainedTokenizer
 
 from transformer_xl.text import vocabulary_files
 from transformer_xl.text.moses import Moses
+from transformer_xl.text.tensors import TensorFlowTensors
 
 FORMULA = ["<formula>"]
 SENTENCE_BORDER = "<S>"
@@ -34,7 +35,7 @@ SETTINGS_OF_OLD_FILES = {
 }
 
 
-class TransfoXLTokenizer(PreTrainedTokenizer):
+class TransfoXLTokenizer(TensorFlowTensors, PreTrainedTokenizer):
     """Splits text into words and numbers them; what the vocabulary does not hold becomes `<unk>`.
 
     Raw text goes through the Moses scripts (`moses_pipeline`) and comes back through them. Text that is already split,
