@@ -18,10 +18,10 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-# `make test` runs these on PyTorch; a process has one backend.
+# `make test` runs these on PyTorch; a process has one backend. The examples, which are slow, are among them here.
 test-keras: $(KERAS_INSTALLED)
-	KERAS_BACKEND=tensorflow $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/keras
-	KERAS_BACKEND=jax $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/keras
+	KERAS_BACKEND=tensorflow $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "" tests/keras
+	KERAS_BACKEND=jax $(KERAS_BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m "" tests/keras
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

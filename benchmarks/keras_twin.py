@@ -5,8 +5,9 @@
 
 Each side is a process of its own with the same weights and inputs, and the sides take turns. What they compute is
 compared before anything is timed: scores, loss, a gradient and greedy tokens. The old classes cannot train under XLA
-and have no `generate` that runs, so theirs is a loop over their forward pass. The last line is JSON, which also goes
-to a dated file in `results/`.
+and have no `generate` that runs, so theirs is a loop over their forward pass. `decode` is one token through the whole
+model on hidden memories, as all can be called; `writing` is eight tokens the way each side goes on generating, ours on
+kept keys and values. The last line is JSON, which also goes to a dated file in `results/`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SIDES = {
     "Keras TensorFlow XLA": ("ours", "tensorflow"),
     "Keras JAX jit": ("ours", "jax"),
 }
-TASKS = ("forward", "decode", "training", "generation")
+TASKS = ("forward", "decode", "training", "generation", "writing")
 
 
 class Side:
@@ -75,6 +76,10 @@ class Side:
     def generated(self) -> np.ndarray:
         raise NotImplementedError
 
+    def written(self) -> np.ndarray:
+        """The eight tokens after those of the latest `generated`."""
+        raise NotImplementedError
+
     def forward(self) -> list[float]:
         return digest(self.scores(self.ids, self.mems))
 
@@ -87,6 +92,9 @@ class Side:
 
     def generation(self) -> list[float]:
         return [float(token) for token in np.asarray(self.generated())[0]]
+
+    def writing(self) -> list[float]:
+        return [float(token) for token in np.asarray(self.written())[0]]
 
 
 def digest(scores: Any) -> list[float]:
@@ -148,11 +156,18 @@ class OldTensorFlow(Side):
         return loss.numpy(), gradient.numpy()
 
     def generated(self) -> np.ndarray:
-        tokens = [self.prompt]
-        output = self.step(self.prompt, self.model.transformer.init_mems(1))
-        for _ in range(NEW_TOKENS):
-            tokens.append(output[0].numpy())
-            output = self.step(tokens[-1], output[1])
+        self.output = self.step(self.prompt, self.model.transformer.init_mems(1))
+        return np.concatenate([self.prompt, self._go_on(NEW_TOKENS)], axis=1)
+
+    def written(self) -> np.ndarray:
+        return self._go_on(8)
+
+    def _go_on(self, num_tokens: int) -> np.ndarray:
+        tokens = []
+        for _ in range(num_tokens):
+            token, mems = self.output
+            tokens.append(token.numpy())
+            self.output = self.step(token, mems)
         return np.concatenate(tokens, axis=1)
 
 
@@ -179,8 +194,19 @@ class PyTorch(Side):
 
     def generated(self) -> np.ndarray:
         prompt = self.torch.tensor(self.prompt).long()
-        written = self.model.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None)
-        return written.numpy()
+        settings = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
+        output = self.model.generate(prompt, **settings, return_dict_in_generate=True)
+        self.last, self.cache = output.sequences[:, -1:], output.past_key_values
+        return output.sequences.numpy()
+
+    def written(self) -> np.ndarray:
+        tokens = []
+        with self.torch.inference_mode():
+            for _ in range(8):
+                logits = self.model(self.last, past_key_values=self.cache, logits_to_keep=1).logits
+                self.last = logits.argmax(-1)
+                tokens.append(self.last)
+        return self.torch.cat(tokens, dim=1).numpy()
 
 
 class KerasTwin(Side):
@@ -241,6 +267,13 @@ class KerasTwin(Side):
 
     def generated(self) -> np.ndarray:
         return self.model.generate(self.prompt, max_new_tokens=NEW_TOKENS)
+
+    def written(self) -> np.ndarray:
+        from transformer_xl.keras.generation import Sampling, Settings
+
+        settings = Settings(8, 0.0, 0, 1.0, None, None)
+        writer = self.model.writers.get(self.model, 1, Sampling(draws=False, top_k=0, has_top_p=False))
+        return writer.predict_on_batch(settings.scalars(None))
 
 
 def serve(name: str, folder: Path) -> None:

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from transformer_xl.configuration import Band, frequency_bands
-from transformer_xl.keras.cross_entropy import selected_losses
+from transformer_xl.keras.cross_entropy import losses_of_most, selected_losses
 from transformer_xl.keras.noise import Noise
 
 IGNORED_LABEL = -100
@@ -224,12 +224,15 @@ class AdaptiveLogSoftmax(keras.layers.Layer):
         if labels is not None:
             return self.label_losses(hidden, embedding, ops.cast(labels, "int32"))
         shortlist = self.bands[0].size
-        head = ops.log_softmax(self.band_logits(0, hidden, embedding), axis=-1)
-        parts = [head[..., :shortlist]]
+        head = self.band_logits(0, hidden, embedding)
+        # Subtracted last and once: no further array of the vocabulary's width is made.
+        normaliser = ops.logsumexp(head, axis=-1, keepdims=True)
+        parts = [head[..., :shortlist] - normaliser]
         for i in range(1, len(self.bands)):
-            cluster = head[..., shortlist + i - 1 : shortlist + i]
-            parts.append(cluster + ops.log_softmax(self.band_logits(i, hidden, embedding), axis=-1))
-        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else head
+            scores = self.band_logits(i, hidden, embedding)
+            cluster = head[..., shortlist + i - 1 : shortlist + i] - normaliser
+            parts.append(scores + (cluster - ops.logsumexp(scores, axis=-1, keepdims=True)))
+        return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
     def label_losses(self, hidden: Any, embedding: KerasAdaptiveEmbedding, labels: Any) -> Any:
         """Return the negative log-likelihood of each label: hidden states [N, D], labels [N] -> [N]."""
@@ -239,7 +242,7 @@ class AdaptiveLogSoftmax(keras.layers.Layer):
             inside = ops.logical_and(labels >= band.start, labels < band.stop)
             columns = ops.where(inside, self.bands[0].size + i - 1, columns)
             losses = losses + selected_losses(*self.projected_to(i, hidden, embedding), labels - band.start, inside)
-        return losses + selected_losses(*self.projected_to(0, hidden, embedding), columns, counted)
+        return losses + losses_of_most(*self.projected_to(0, hidden, embedding), columns, counted)
 
     def band_logits(self, i: int, hidden: Any, embedding: KerasAdaptiveEmbedding) -> Any:
         """Return the scores of the tokens of band `i`, and for the head band also of the clusters, in float32."""

@@ -89,13 +89,54 @@ class RelativeAttention(keras.layers.Layer):
             head_mask: [H]; 1 keeps a head, 0 silences it.
             training: Whether dropout is active.
         """
+        if hidden.shape[1] == 1 and self.qkv_net.quantization_mode is None:
+            return self._one_query(hidden, context, distances, visible, self.biases(biases), head_mask, training)
         query = self.queries(hidden)
         key, value = self.keys_and_values(context)
         content_bias, position_bias = self.biases(biases)
         distance_key = ops.pad(self.distance_keys(distances), [[0, 0], [1, 0], [0, 0]])
         scores = self.content_scores(query, key, content_bias)
         scores = scores + shifted(self.distance_scores(query, distance_key, position_bias))
-        return self.read(hidden, scores, value, visible, head_mask, training)
+        weights = self.weigh(scores, visible, head_mask, training)
+        return self.joined(hidden, ops.matmul(weights, value), training), weights
+
+    def _one_query(
+        self,
+        hidden: Any,
+        context: Any,
+        distances: Any,
+        visible: Any,
+        biases: tuple[Any, Any],
+        head_mask: Any,
+        training: bool | None,
+    ) -> tuple[Any, Any]:
+        """Return what `call` returns for a segment of one token.
+
+        Its query is projected back to where the hidden states are, and what it reads is projected afterwards: with T
+        below K that is less work than to project the whole memory.
+        """
+        token = hidden
+        if self.norm_first:
+            token, context = self.layer_norm(token), self.layer_norm(context)
+        kernel = ops.cast(self.qkv_net.kernel, self.compute_dtype)
+        # In the columns of the keys alone, so that the matrix is used as it lies.
+        columns = [[0, 0], [0, 0], [self.inner_width, self.inner_width]]
+        own_head = ops.eye(self.num_heads, dtype=self.compute_dtype)[:, :, None]
+        batch_size = ops.shape(hidden)[0]
+        query = self._split_heads(ops.matmul(token, kernel)[..., : self.inner_width])
+
+        def apart(bias: Any) -> Any:
+            rows = (query + bias[:, None]) * self.head_size**-0.5 * own_head
+            return ops.reshape(rows, (batch_size, self.num_heads, self.inner_width))
+
+        content_bias, position_bias = biases
+        content = ops.matmul(ops.pad(apart(content_bias), columns), ops.transpose(kernel))
+        position = ops.matmul(apart(position_bias), ops.transpose(ops.cast(self.r_net.kernel, self.compute_dtype)))
+        scores = ops.matmul(content, ops.swapaxes(context, 1, 2)) + ops.matmul(position, ops.transpose(distances))
+        weights = self.weigh(scores[:, :, None], visible, head_mask, training)
+        values = ops.matmul(ops.matmul(weights[:, :, 0], context), kernel)[..., -self.inner_width :]
+        values = ops.reshape(values, (batch_size, self.num_heads, self.num_heads, self.head_size))
+        return self.joined(hidden, ops.sum(values * own_head, axis=2, keepdims=True), training), weights
 
     def queries(self, hidden: Any) -> Any:
         """Return the queries of the segment: [B, T, D] -> [B, H, T, K]."""
@@ -139,20 +180,20 @@ class RelativeAttention(keras.layers.Layer):
             return shared
         return ops.cast(self.r_w_bias, self.compute_dtype), ops.cast(self.r_r_bias, self.compute_dtype)
 
-    def read(
-        self, hidden: Any, scores: Any, value: Any, visible: Any, head_mask: Any = None, training: bool | None = None
-    ) -> tuple[Any, Any]:
-        """Return the segment with what it read from the values, [B, T, D], and the weights [B, H, T, S]."""
+    def weigh(self, scores: Any, visible: Any, head_mask: Any = None, training: bool | None = None) -> Any:
+        """Return the attention weights [B, H, T, S], in the dtype of the model."""
         # The softmax is taken in float32 whatever the model's dtype.
         scores = ops.where(visible, ops.cast(scores, "float32"), float("-inf"))
         # Keras warns of a softmax over a single position, which the first token without a memory has.
         weights = ops.ones_like(scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)
-        weights = ops.cast(weights, value.dtype)
-        weights = self.dropatt(weights, training=training)
+        weights = self.dropatt(ops.cast(weights, self.compute_dtype), training=training)
         if head_mask is not None:
             weights = weights * ops.cast(head_mask, weights.dtype)[:, None, None]
-        read = ops.swapaxes(ops.matmul(weights, value), 1, 2)
-        batch_size, length = ops.shape(read)[:2]
-        read = ops.reshape(read, (batch_size, length, self.inner_width))
+        return weights
+
+    def joined(self, hidden: Any, read: Any, training: bool | None = None) -> Any:
+        """Return the segment [B, T, D] with what its heads read from the values [B, H, T, K]."""
+        batch_size, _, length, _ = ops.shape(read)
+        read = ops.reshape(ops.swapaxes(read, 1, 2), (batch_size, length, self.inner_width))
         output = hidden + self.drop(self.o_net(read), training=training)
-        return output if self.norm_first else self.layer_norm(output), weights
+        return output if self.norm_first else self.layer_norm(output)

@@ -15,6 +15,24 @@ from keras import ops
 LARGEST_BLOCK = 2**22
 """Number of scores that are held at a time."""
 
+ROWS_OF_A_RARE_BAND = 64
+"""Rows of a block where few rows are selected: a block is computed whole."""
+
+
+def losses_of_most(hidden: Any, weight: Any, bias: Any, columns: Any, selected: Any) -> Any:
+    """Return what `selected_losses` returns, faster where most rows are selected."""
+    num_rows, num_columns = hidden.shape[0], weight.shape[0]
+    most_rows = max(1, LARGEST_BLOCK // num_columns)
+    if not isinstance(num_rows, int):
+        return _losses_in_blocks(hidden, weight, bias, columns, selected, most_rows)
+    num_blocks = -(-num_rows // most_rows)
+    if num_blocks > 1:
+        return _losses_in_blocks(hidden, weight, bias, columns, selected, -(-num_rows // num_blocks))
+    scores = ops.cast(ops.matmul(hidden, ops.transpose(weight)) + bias, "float32")
+    right_column = columns[:, None] == ops.arange(num_columns, dtype=columns.dtype)
+    picked = ops.sum(ops.where(right_column, scores, 0.0), axis=-1)
+    return ops.where(selected, ops.logsumexp(scores, axis=-1) - picked, 0.0)
+
 
 def selected_losses(hidden: Any, weight: Any, bias: Any, columns: Any, selected: Any) -> Any:
     """Return the cross-entropy of each selected row, and 0 for the others, float32 [N].
@@ -26,11 +44,15 @@ def selected_losses(hidden: Any, weight: Any, bias: Any, columns: Any, selected:
         columns: Right column of each selected row, whole numbers [N].
         selected: Boolean [N].
     """
+    block = min(max(1, LARGEST_BLOCK // weight.shape[0]), ROWS_OF_A_RARE_BAND)
+    if isinstance(hidden.shape[0], int):
+        block = max(1, min(block, hidden.shape[0]))
+    return _losses_in_blocks(hidden, weight, bias, columns, selected, block)
+
+
+def _losses_in_blocks(hidden: Any, weight: Any, bias: Any, columns: Any, selected: Any, block: int) -> Any:
+    """Return the losses of the selected rows, which go through the softmax in blocks of so many rows."""
     num_columns = weight.shape[0]
-    num_rows = hidden.shape[0]
-    block = max(1, LARGEST_BLOCK // num_columns)
-    if isinstance(num_rows, int):
-        block = max(1, min(block, num_rows))
     order = ops.argsort(ops.cast(ops.logical_not(selected), "int32"), axis=0)
     count = ops.sum(ops.cast(selected, "int32"))
     # One block of padding, so that the last block never reaches past the end.

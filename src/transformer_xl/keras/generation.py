@@ -178,8 +178,8 @@ class Writer(keras.Model):
             contents[i] = ops.slice_update(contents[i], (0, 0, place, 0), content)
             by_distance = attention.distance_scores(query, distance_keys[i], position_bias)
             scores = attention.content_scores(query, keys[i], content_bias) + ops.take(by_distance, distance, axis=-1)
-            hidden, _ = attention.read(hidden, scores, contents[i], visible[:, None, None, :])
-            hidden = layer.pos_ff(hidden)
+            weights = attention.weigh(scores, visible[:, None, None, :])
+            hidden = layer.pos_ff(attention.joined(hidden, ops.matmul(weights, contents[i])))
         return keys, contents, exists, self.language_model.crit(hidden[:, 0], embedding=body.word_emb)
 
     def _draw(self, num_tokens: int) -> Any:
