@@ -10,7 +10,7 @@ from comparison import Comparison
 
 
 def run(comparison: Comparison) -> None:
-    from transformer_xl.data.corpus import read_corpus
+    from transformer_xl.data.corpus import open_corpus
     from transformer_xl.evaluation import Protocol, evaluate
     from transformer_xl.quantization import quantize_weights
     from transformer_xl.training.loop import train
@@ -27,7 +27,7 @@ def run(comparison: Comparison) -> None:
         out = Path(folder) / "run"
         train(settings, out)
         model, half = load_run(out)[0], load_run(out)[0].to(torch.bfloat16)
-    ids = read_corpus(settings.text).valid
+        ids = open_corpus(out / "corpus").valid
     scores = {
         name: evaluate(each, ids, Protocol(64, 64, batch_size=8))
         for name, each in {"float32": model, "int8": quantize_weights(model), "bfloat16": half}.items()

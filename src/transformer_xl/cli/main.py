@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from transformer_xl.cli import convert, evaluate, generate, train
+from transformer_xl.cli import convert, encode, evaluate, generate, train
 from transformer_xl.training.stopping import Stopped
 
 NAME = "transformer-xl"
-VERBS = {"train": train, "evaluate": evaluate, "generate": generate, "convert": convert}
+VERBS = {"encode": encode, "train": train, "evaluate": evaluate, "generate": generate, "convert": convert}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import get_type_hints
 
+from transformer_xl.cli.setting_options import option_name, option_of, settings_of
 from transformer_xl.training.settings import GROUPS, ModelSettings, RunSettings, TextSettings, TrainingSettings
 from transformer_xl.training.stopping import Stopped
 
 SENTENCE = "Train a new model on a text and leave it in a folder."
-
-Settings = TypeVar("Settings", TextSettings, ModelSettings, TrainingSettings)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +28,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for title, settings in GROUPS.items():
         group = parser.add_argument_group(title)
         types = get_type_hints(settings)
-        arguments = {each.name: _argument(each, types[each.name]) for each in fields(settings)}
         alternatives = group.add_mutually_exclusive_group() if settings is TrainingSettings else group
-        for name, argument in arguments.items():
-            holder = alternatives if name in ("steps", "minutes") else group
-            holder.add_argument(f"--{name.replace('_', '-')}", **argument)
+        for each in fields(settings):
+            holder = alternatives if each.name in ("steps", "minutes") else group
+            holder.add_argument(option_name(each), **option_of(each, types[each.name]))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -60,31 +57,9 @@ def _run_settings(options: argparse.Namespace) -> RunSettings:
     out = Path(options.out)
     if options.resume and out.is_dir() and any(out.iterdir()):
         run = RunSettings.load(out)
-        return RunSettings(*(_changed(getattr(run, name), given) for name in GROUPS))
-    if "train" not in given:
-        raise ValueError("there is no text to learn from: give --train TEXT")
+        return RunSettings(
+            *(settings_of(kind, {**asdict(getattr(run, name)), **given}) for name, kind in GROUPS.items())
+        )
     return RunSettings(
-        _changed(TextSettings(given["train"]), given),
-        _changed(ModelSettings(), given),
-        _changed(TrainingSettings(), given),
+        settings_of(TextSettings, given), settings_of(ModelSettings, given), settings_of(TrainingSettings, given)
     )
-
-
-def _changed(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    return replace(settings, **{each.name: given[each.name] for each in fields(settings) if each.name in given})
-
-
-def _argument(setting: Field[Any], annotation: Any) -> dict[str, Any]:
-    sentence = setting.metadata["sentence"]
-    if setting.default is not MISSING and setting.default is not None:
-        sentence += f" ({setting.default})"
-    argument = {"default": argparse.SUPPRESS, "help": sentence.replace("%", "%%")}
-    if annotation is bool:
-        return {**argument, "action": argparse.BooleanOptionalAction}
-    if "choices" in setting.metadata:
-        return {**argument, "choices": setting.metadata["choices"]}
-    if annotation == tuple[int, ...] | None:
-        return {**argument, "type": int, "nargs": "+", "metavar": "N"}
-    number_types = {int: (int, "N"), int | None: (int, "N"), float: (float, "X"), float | None: (float, "X")}
-    kind, name = number_types.get(annotation, (str, "TEXT"))
-    return {**argument, "type": kind, "metavar": name}

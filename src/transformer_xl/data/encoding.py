@@ -41,7 +41,7 @@ class Encoded:
 
 
 def count(pieces: Iterable[Piece], unit: Unit, line_end: str, lower_case: bool, num_processes: int) -> Counter[str]:
-    """How often each character or word occurs in the pieces."""
+    """How often each character, word or number occurs in the pieces."""
     counts: Counter[str] = Counter()
     work = partial(_count, unit=unit, line_end=line_end, lower_case=lower_case)
     for counted in side_by_side(work, pieces, num_processes):
@@ -112,7 +112,7 @@ def _do(piece: Piece) -> Any:
 
 def _count(piece: Piece, unit: Unit, line_end: str, lower_case: bool) -> Counter[str]:
     text = text_of_piece(piece)
-    if unit == "word":
+    if unit in ("word", "id"):
         return Counter(split(text, unit, line_end, lower_case))
     counts = np.bincount(code_points(text))
     present = np.flatnonzero(counts)

@@ -9,7 +9,6 @@ import glob
 import gzip
 import io
 import lzma
-import re
 import shutil
 import sys
 import zipfile
@@ -48,18 +47,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class File:
-    """One document, all that `open` reads."""
+    """One document, all that `open` reads; its size, if that is known without reading it."""
 
     name: str
     open: Callable[[], BinaryIO]
+    size: int | None = None
 
     def pieces(self) -> Iterator[Piece]:
         """The document piece by piece."""
         offset, rest = 0, b""
         for block in self._blocks():
             content = rest + block
-            border = _border(content)
-            yield Piece(self.name, offset, content[:border], () if offset else (0,))
+            border = _border(content) if len(content) >= PIECE_BYTES else 0
+            if border:
+                yield Piece(self.name, offset, content[:border], () if offset else (0,))
             offset, rest = offset + border, content[border:]
         if rest:
             yield Piece(self.name, offset, rest, () if offset else (0,))
@@ -80,6 +81,13 @@ class Table:
     path: Path
     field: str
 
+    size = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return str(self.path)
+
     def pieces(self) -> Iterator[Piece]:
         """Many rows at once."""
         offset = 0
@@ -90,34 +98,36 @@ class Table:
             for content in contents:
                 starts.append(length)
                 length += len(content)
-            yield Piece(str(self.path), offset, b"".join(contents), tuple(starts))
+            yield Piece(self.name, offset, b"".join(contents), tuple(starts))
             offset += length
 
     def _batches(self) -> Iterator[list[str]]:
+        for batch in self._columns():
+            if self.field not in batch:
+                names = ", ".join(map(repr, batch))
+                raise ValueError(f"{self.name!r} has no column {self.field!r}: its columns are {names}")
+            yield [self._text(value) for value in batch[self.field]]
+
+    def _columns(self) -> Iterator[dict[str, list[object]]]:
+        """The columns of some rows at a time."""
         try:
             from datasets import load_dataset
         except ImportError as error:
             raise ValueError(
-                f"{str(self.path)!r} is a table, and the package datasets, which reads tables, is not installed: "
-                "pip install datasets"
+                f"{self.name!r} is a table, and the package datasets, which reads tables, is not installed: "
+                "pip install 'transformer-xl[datasets]'"
             ) from error
         kind = TABLE_FORMATS[_suffix(self.path)]
         try:
-            rows = load_dataset(kind, data_files=str(self.path), split="train", streaming=True)
-            for batch in rows.iter(batch_size=ROWS_AT_ONCE):
-                if self.field not in batch:
-                    names = ", ".join(map(repr, batch))
-                    raise ValueError(f"{str(self.path)!r} has no column {self.field!r}: its columns are {names}")
-                yield [self._text(value) for value in batch[self.field]]
-        except (ValueError, MemoryError):
-            raise
-        except Exception as error:  # Readers of many formats, each with errors of its own.
-            raise ValueError(f"{str(self.path)!r} cannot be read as {kind} ({error}): write the file again") from error
+            rows = load_dataset(kind, data_files=self.name, split="train", streaming=True)
+            yield from rows.iter(batch_size=ROWS_AT_ONCE)
+        except Exception as error:  # Readers of several formats, each with errors of its own.
+            raise ValueError(f"{self.name!r} cannot be read as {kind} ({error}): write the file again") from error
 
     def _text(self, value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(
-                f"the column {self.field!r} of {str(self.path)!r} holds {value!r}, which is no text: "
+                f"the column {self.field!r} of {self.name!r} holds {value!r}, which is no text: "
                 "name the column that holds the text"
             )
         return value
@@ -146,6 +156,14 @@ class Text:
                     yield _without_line_ends(cut) if self.without_line_ends else cut
                 if self.stop is not None and begin >= self.stop:
                     return
+
+    @property
+    def known_size(self) -> int | None:
+        """The number of bytes, if that is known without reading them."""
+        if self.stop is not None:
+            return self.stop - self.start
+        sizes = [source.size for source in self.sources]
+        return None if None in sizes else sum(size or 0 for size in sizes) - self.start
 
     def size(self) -> int:
         """The number of bytes; the text is read through for it."""
@@ -179,13 +197,13 @@ def text_of(source: str, split: Split, field: str = "text", spool: Path | None =
     """
     if source.startswith(BUILTIN_PREFIX):
         content = builtin_text(source.removeprefix(BUILTIN_PREFIX), split).encode("utf-8")
-        return Text([File(source, lambda: io.BytesIO(content))])
+        return Text([File(source, lambda: io.BytesIO(content), len(content))])
     if source == STANDARD_INPUT:
         if spool is None:
             raise ValueError("standard input cannot be read here: give the name of a file")
         with spool.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        return Text([File("standard input", lambda: spool.open("rb"))])
+        return Text([File("standard input", lambda: spool.open("rb"), spool.stat().st_size)])
     return Text([_source(path, field) for path in files_of(source)])
 
 
@@ -246,7 +264,7 @@ def _suffix(path: Path) -> str:
 def _file(path: Path) -> File:
     if path.suffix == ".gz":
         return File(str(path), lambda: cast(BinaryIO, gzip.open(path)))
-    return File(str(path), lambda: path.open("rb"))
+    return File(str(path), lambda: path.open("rb"), path.stat().st_size)
 
 
 def _found(folder: Path, pattern: str) -> list[File]:
@@ -270,9 +288,10 @@ def _border(content: bytes) -> int:
     for border in (content.rfind(b"\n") + 1, content.rfind(b" ")):
         if border > 0:
             return border
-    # The last of the few bytes that begin a character, at most four back.
-    last = re.search(rb"[^\x80-\xbf][\x80-\xbf]*\Z", content[-4:])
-    return len(content) - (4 - last.start()) if last and len(content) > 4 else len(content)
+    # A character has at most four bytes, of which only the first is none of 0x80 to 0xbf.
+    first = max(0, len(content) - 4)
+    begins = [place for place in range(first, len(content)) if content[place] & 0xC0 != 0x80]
+    return begins[-1] if begins else len(content)
 
 
 def _without_line_ends(piece: Piece) -> Piece:

@@ -35,15 +35,23 @@ class TextSettings:
     )
     data: str | None = setting(None, "folder with the files of the known set, as they were published")
     unit: Unit = setting(
-        None, "what the model reads and writes one at a time (char, or that of the known set)", choices=UNITS
+        None,
+        "what the model reads and writes one at a time (char, or that of the known set)",
+        choices=UNITS,
+        fixed=True,
     )
     vocab_size: int | None = setting(
-        None, "symbols of a vocabulary of byte pairs (8,000), or of ids (one more than the largest)", at_least=1
+        None,
+        "symbols of a vocabulary of byte pairs (8,000), or of ids (one more than the largest)",
+        at_least=1,
+        fixed=True,
     )
-    min_count: int = setting(1, "symbols that occur less often in the training text become <unk>", at_least=1)
-    lower_case: bool = setting(None, "put words into small letters (no, or as the known set is published)")
+    min_count: int = setting(
+        1, "symbols that occur less often in the training text become <unk>", at_least=1, fixed=True
+    )
+    lower_case: bool = setting(None, "put words into small letters (no, or as the known set is published)", fixed=True)
     vocabulary: str | None = setting(
-        None, "folder with the tokenizer to encode with, rather than a vocabulary of the training text"
+        None, "folder with the tokenizer to encode with, rather than a vocabulary of the training text", fixed=True
     )
     field: str = setting("text", "name of the column with the text in .jsonl, .parquet and .arrow files")
     stream: StreamKind = setting(
@@ -52,6 +60,7 @@ class TextSettings:
         "documents, as files or rows of a table that are shuffled each epoch, each with a memory of its own (ordered, "
         "or as is usual for the known set)",
         choices=STREAM_KINDS,
+        fixed=True,
     )
     keep_memory: bool = setting(
         True, "sentences: keep the memory from one to the next, rather than begin anew with each"
