@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> None:
     for warning in caught:
         print(f"transformer-xl: warning: {warning.message}", file=sys.stderr)
     manifest = corpus.manifest
-    assert manifest is not None
     for split, counts in manifest.splits.items():
         kind = "" if counts.pieces is None else f"{counts.pieces:,} {manifest.stream}, "
         print(f"{split:5}  {kind}{counts.tokens:,} symbols, {counts.unknown:,} of them unknown")

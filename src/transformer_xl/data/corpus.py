@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,9 @@ class Corpus:
     vocabulary: AnyVocabulary
     train: Ids
     valid: Ids
-    test: Ids | None = None
-    manifest: Manifest | None = None
-    starts: dict[Split, Starts] = field(default_factory=dict)
+    test: Ids | None
+    manifest: Manifest
+    starts: dict[Split, Starts]
 
     def ids(self, split: Split) -> Ids:
         """The ids of a split."""

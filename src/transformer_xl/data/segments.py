@@ -332,8 +332,7 @@ def segments_of(
         ValueError: The split is too short for the batch, or processes cannot share the batch evenly.
     """
     ids, place = corpus.ids(split), (process_index, num_processes)
-    begin = None if corpus.manifest is None else corpus.manifest.begin
-    draw = (seed, epoch)
+    begin, draw = corpus.manifest.begin, (seed, epoch)
     if split not in corpus.starts:
         return Segments(
             ids,
@@ -344,6 +343,5 @@ def segments_of(
             ext_len=settings.ext_len,
             varlen=draw if settings.varlen else None,
         )
-    is_packed = corpus.manifest is not None and corpus.manifest.stream == "sentences" and settings.keep_memory
-    kind = Sentences if is_packed else Documents
+    kind = Sentences if corpus.manifest.stream == "sentences" and settings.keep_memory else Documents
     return kind(ids, corpus.starts[split], batch_size, segment_length, *place, begin=begin, shuffle=draw)

@@ -132,7 +132,6 @@ class _Run:
         self.unit = corpus.vocabulary.unit
         self.folder = folder
         self.corpus = corpus
-        assert corpus.manifest is not None
         self.corpus_checksum = corpus.manifest.checksum
         self.state = RunState()
         self.bar = bar
