@@ -71,6 +71,12 @@ def test_a_text_of_one_symbol_that_nothing_stands_before_cannot_be_scored(traine
     assert "too few" in refused(["evaluate", trained, tmp_path / "text.txt", "--plain"], capsys)
 
 
+def test_a_corpus_of_another_vocabulary_cannot_be_scored(trained, trained_on_words, capsys):
+    message = refused(["evaluate", trained, trained_on_words / "corpus"], capsys)
+    assert "give a corpus that was encoded with the model's vocabulary" in message
+    assert "the corpus has no test text" in refused(["evaluate", trained, trained / "corpus"], capsys)
+
+
 def test_an_unknown_symbol_in_a_prompt_is_named_with_its_place(trained, trained_on_words, capsys):
     message = refused(["generate", trained, "--prompt", "the Ω"], capsys)
     assert "the character 'Ω' at position 4" in message
@@ -103,7 +109,8 @@ def test_a_training_option_out_of_range_is_refused(option, toy_text, tmp_path, c
     "option",
     [
         ["--target-length", "0"], ["--memory-length", "-1"], ["--memory-length", "0", "x"], ["--clamp-length", "-2"],
-        ["--batch-size", "0"], ["--side-by-side", "0"], ["--side-by-side", "2", "--batch-size", "2"],
+        ["--batch-size", "0"], ["--side-by-side", "0"], ["--temperature", "0"], ["--extended-length", "-1"],
+        ["--side-by-side", "2", "--batch-size", "2"],
         ["--protocol", "wt2"], ["--picture", "sweep.xyz"], ["--dynamic", "adam"], ["--dynamic", "sgd"],
         ["--dynamic", "sgd", "--learning-rate", "0"], ["--dynamic", "sgd", "--learning-rate", "1e30"],
         ["--dynamic", "rms", "--learning-rate", "1"], ["--learning-rate", "1"], ["--training-text", "a.txt"],

@@ -112,6 +112,20 @@ def test_dynamic_evaluation_says_that_it_adapts_on_the_test_text(rule, trained, 
     assert float(line[3]) < float(static[3])
 
 
+def test_an_encoded_corpus_is_scored_where_it_lies(trained, few_words, capsys):
+    (line,) = table([trained, trained / "corpus", "--split", "valid", "--batch-size", "1"], capsys)
+    assert line[8] == "153"
+    assert len(line[:9]) == 9
+    options = ["--split", "valid", "--dynamic", "rms", "--learning-rate", "1e-4", "--training-text"]
+    (line,) = table([trained, trained / "corpus", *options, trained / "corpus"], capsys)
+    assert "ADAPTING" in " ".join(line)
+
+
+def test_tokens_read_again_and_a_temperature_are_part_of_the_protocol(trained, few_words, capsys):
+    (line,) = table([trained, few_words, "--extended-length", "5", "--temperature", "1.5"], capsys)
+    assert " ".join(line).endswith("5 read again, batch 1, token 9 before the text, temperature 1.5")
+
+
 def test_a_seed_repeats_the_text(trained, capsys):
     texts = []
     for seed in ("1", "1", "2"):

@@ -89,6 +89,12 @@ def test_segments_that_were_cut_elsewhere_cost_what_the_ids_cost(model, ids):
     assert (score.nats, score.protocol) == (evaluate(model, ids, protocol).nats, protocol)
 
 
+def test_segments_say_what_is_read_again(model, ids):
+    protocol = Protocol(5, 8, extended_length=6, begin=4)
+    score = evaluate(model, Segments(ids, 1, 5, begin=4, ext_len=6), Protocol(5, 8))
+    assert (score.nats, score.protocol) == (evaluate(model, ids, protocol).nats, protocol)
+
+
 def test_segments_of_another_size_than_the_protocol_says_are_refused(model, ids):
     with pytest.raises(ValueError, match="has 2 rows of 8 tokens, but the protocol says batch 1 and target 8"):
         evaluate(model, Segments(ids, 2, 8), PROTOCOL)

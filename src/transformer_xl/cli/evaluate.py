@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformer_xl.evaluation import DynamicEvaluation
+    from transformer_xl.data.datasets import Split
+    from transformer_xl.data.segments import SegmentStream
+    from transformer_xl.evaluation import DynamicEvaluation, Protocol, TextCounts
+    from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary
+    from transformer_xl.text.vocabulary import Ids, Vocabulary
 
 SENTENCE = "Score a text with a model: every symbol is predicted once, in order, with carried memory."
 
@@ -17,7 +23,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "text",
         metavar="TEXT",
-        help="a UTF-8 file, or builtin:shakespeare for its last 5 %%, which training never reads",
+        help="a UTF-8 file, builtin:shakespeare (its last 5 %%, which training never reads), or the folder of an "
+        "encoded corpus, such as OUT/corpus",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "valid", "test"),
+        default="test",
+        help="part of the built-in text or of a corpus (%(default)s)",
     )
     parser.add_argument(
         "--protocol",
@@ -33,6 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=int, metavar="N", nargs="+", help=f"{sentence}; several make a table")
     parser.add_argument(
         "--same-length", action=argparse.BooleanOptionalAction, help="every symbol sees equally many others, or not"
+    )
+    parser.add_argument(
+        "--extended-length", type=int, metavar="N", help="symbols before each pass that are read again (as in training)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="X", default=1.0, help="above 1 the model is less sure (%(default)s)"
     )
     parser.add_argument(
         "--batch-size",
@@ -75,20 +94,19 @@ def _add_dynamic_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints a table with one line for each combination of lengths, and draws it if there is a file for that."""
-    from transformer_xl.data.corpus import read_text
-
-    text = read_text(options.text, "test")
-
-    from transformer_xl.evaluation import Protocol, TextCounts, evaluate, paper_protocol, score_table, sweep
+    from transformer_xl.evaluation import Protocol, evaluate, paper_protocol, score_table, sweep
     from transformer_xl.evaluation.pictures import check_picture, draw_sweep
     from transformer_xl.training.run_folder import load_run
 
     if options.picture:
         check_picture(options.picture)
     model, vocabulary = load_run(options.out)
+    text = _read(options.text, options.split, vocabulary)
     config = model.config
     if options.protocol is None:
-        lengths = Protocol(config.tgt_len, config.mem_len, config.clamp_len, config.same_length)
+        lengths = Protocol(
+            config.tgt_len, config.mem_len, config.clamp_len, config.same_length, extended_length=config.ext_len
+        )
     else:
         lengths = paper_protocol(options.protocol)
     protocol = Protocol(
@@ -97,27 +115,68 @@ def run(options: argparse.Namespace) -> None:
         lengths.clamp_length,
         lengths.same_length if options.same_length is None else options.same_length,
         options.batch_size,
-        None if options.plain else vocabulary.line_end_id,
+        None if options.plain else text.begin,
         _dynamic(options),
+        lengths.extended_length if options.extended_length is None else options.extended_length,
+        options.temperature,
     )
-    protocols = sweep(protocol, options.target_length, options.memory_length, options.clamp_length)
-    ids = vocabulary.encode(text)
-    training_text = options.training_text and vocabulary.encode(read_text(options.training_text))
+    training = _read(options.training_text, "train", vocabulary) if options.training_text else None
     scores = [
         evaluate(
             model,
-            ids,
+            text.cut(each),
             each,
-            counts=TextCounts.of(text),
+            counts=text.counts,
             side_by_side=options.side_by_side,
-            training_text=training_text,
+            training_text=None if training is None else training.ids,
         )
-        for each in protocols
+        for each in sweep(protocol, options.target_length, options.memory_length, options.clamp_length)
     ]
-    print(f"{options.text}: {len(ids):,} symbols, {vocabulary.count_unknown(ids):,} of them unknown")
+    print(f"{options.text}: {len(text.ids):,} symbols, {vocabulary.count_unknown(text.ids):,} of them unknown")
     print(score_table(scores, vocabulary.unit))
     if options.picture:
         draw_sweep(scores, vocabulary.unit, options.picture)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What there is to score: its ids, the token before it or its pieces, and how it is cut for a protocol."""
+
+    ids: Ids
+    begin: int | None
+    counts: TextCounts | None
+    cut: Callable[[Protocol], Ids | SegmentStream]
+
+
+def _read(source: str, split: Split, vocabulary: Vocabulary | TokenizerVocabulary) -> _Text:
+    from transformer_xl.data.corpus import is_corpus, open_corpus, read_text
+    from transformer_xl.data.segments import Documents, Sentences
+    from transformer_xl.evaluation import TextCounts
+
+    if not is_corpus(source):
+        text = read_text(source, split)
+        ids = vocabulary.encode(text)
+        return _Text(ids, vocabulary.line_end_id, TextCounts.of(text), lambda protocol: ids)
+    corpus = open_corpus(source)
+    manifest = corpus.manifest
+    assert manifest is not None
+    if manifest.vocab_size != len(vocabulary):
+        raise ValueError(
+            f"the corpus {source!r} has {manifest.vocab_size:,} symbols, but the model knows {len(vocabulary):,}: give "
+            "a corpus that was encoded with the model's vocabulary"
+        )
+    ids, counted = corpus.ids(split), manifest.splits[split]
+    counts = TextCounts(counted.characters, counted.bytes, counted.words) if counted.bytes else None
+    if split not in corpus.starts:
+        return _Text(ids, manifest.begin, counts, lambda protocol: ids)
+    kind = Sentences if manifest.stream == "sentences" else Documents
+    starts = corpus.starts[split]
+    return _Text(
+        ids,
+        manifest.begin,
+        counts,
+        lambda protocol: kind(ids, starts, protocol.batch_size, protocol.target_length, begin=protocol.begin),
+    )
 
 
 def _dynamic(options: argparse.Namespace) -> DynamicEvaluation | None:

@@ -41,8 +41,9 @@ def evaluate(
 
     Args:
         model: The model; its dropout is off while it reads.
-        text: The ids of the text [N], which may stay on disk; or segments that were cut elsewhere, for a protocol of
-            the same batch size and target length.
+        text: The ids of the text [N], which may stay on disk; or segments that were cut elsewhere, such as `Documents`,
+            for a protocol of the same batch size and target length; what stands before the text, what is read again
+            and where a memory begins anew is then as the segments say, and the score's protocol tells it.
         protocol: How it is read.
         counts: The text's characters, bytes and words, to quote the score by.
         side_by_side: For speed, so many stretches of one stream are read in one batch. Each first reads again what its
@@ -130,7 +131,8 @@ def _segments_given(
     if side_by_side != 1:
         raise ValueError(f"side_by_side is {side_by_side}, but segments were given: give the ids of the text")
     if isinstance(segments, SegmentStream):
-        protocol = replace(protocol, begin=segments.begin)
+        ext_len = segments.ext_len if isinstance(segments, Segments) else 0
+        protocol = replace(protocol, begin=segments.begin, extended_length=ext_len)
     if isinstance(segments, Sentences | Documents):
         protocol = replace(protocol, pieces="kept" if isinstance(segments, Sentences) else "alone")
     return _as_the_protocol_says(segments, protocol), protocol
