@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from transformer_xl.data.corpus import is_corpus, open_corpus, read_corpus
+from transformer_xl.data.corpus import encode_corpus, is_corpus, open_corpus
 from transformer_xl.data.datasets import KNOWN_SETS
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
@@ -89,7 +90,8 @@ def count_symbols(text: TextSettings) -> int:
     assert text.train is not None
     if Path(text.train).is_dir() and is_corpus(text.train):
         return len(open_corpus(text.train).vocabulary)
-    return len(read_corpus(text).vocabulary)
+    with tempfile.TemporaryDirectory() as folder:
+        return len(encode_corpus(text, Path(folder, "corpus")).vocabulary)
 
 
 def forward_operations(config: TransfoXLConfig, batch_size: int, segment_length: int, ext_len: int = 0) -> float:

@@ -108,9 +108,12 @@ def wikitext2(data: str | None = None) -> RunSettings:
     """WikiText-2, 16 layers, 37.7 million parameters: perplexities of 63.13 to 63.53 on the test text, by others."""
     return RunSettings(
         TextSettings(dataset="wt2", data=data),
-        _model(16, 400, 10, 40, 900, memory_length=150, cutoffs=(20_000,), dropout=0.2, attention_dropout=0.2),
+        _model(
+            16, 400, 10, 40, 900, memory_length=150, cutoffs=(20_000,), dropout=0.2, attention_dropout=0.2,
+            word_dropout=0.2, locked_input_dropout=0.6, locked_output_dropout=0.5,
+        ),
         _training(150, 32, 125_000, warm_up_steps=3_000, learning_rate=3.5e-4, weight_decay=1.2e-6, evaluations=60),
-    )
+    )  # fmt: skip
 
 
 def ptb(data: str | None = None) -> RunSettings:
@@ -118,8 +121,9 @@ def ptb(data: str | None = None) -> RunSettings:
     return RunSettings(
         TextSettings(dataset="ptb", data=data, varlen=True, ext_len=70),
         _model(
-            16, 380, 10, 38, 900, memory_length=0, cutoffs=(), share_position_projection=True, dropout=0.2,
-            attention_dropout=0.2,
+            16, 380, 10, 38, 900, memory_length=0, cutoffs=(), share_position_projection=True,
+            attention_dropout=0.2, word_dropout=0.2, locked_input_dropout=0.6, locked_attention_dropout=0.2,
+            locked_feed_forward_dropout=0.2, locked_output_dropout=0.5,
         ),
         _training(
             70, 10, 166_000, warm_up_steps=3_000, learning_rate=3e-4, final_learning_rate=1 / 3, weight_decay=1.2e-6,
