@@ -11,7 +11,7 @@ import torch
 
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.training.fresh_model import fresh_config
-from transformer_xl.training.recipes import RECIPES
+from transformer_xl.training.recipes import RECIPES, changed
 from transformer_xl.training.settings import ModelSettings, TextSettings, TrainingSettings
 
 # What the authors' PyTorch code counts for the same shape and vocabulary, but for two lines: of Penn Treebank, what its
@@ -68,3 +68,26 @@ def test_no_two_settings_have_the_same_name():
 def test_recipes_need_no_torch():
     program = "import sys, transformer_xl.training.recipes\nassert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_single_settings_of_a_run_can_be_changed_whatever_group_they_are_of():
+    run = changed(RECIPES["wikitext2"]("folder"), batch_size=16, width=80, num_heads=2, head_width=None, min_count=3)
+    assert (run.training.batch_size, run.model.width, run.text.min_count) == (16, 80, 3)
+    assert (run.text.dataset, run.text.data, run.training.steps) == ("wt2", "folder", 125_000)
+
+
+def test_a_text_of_ones_own_takes_the_place_of_the_known_set_and_is_read_like_it():
+    text = changed(RECIPES["ptb"](None), train="mine.txt").text
+    assert (text.train, text.dataset, text.unit, text.lower_case, text.varlen) == ("mine.txt", None, "word", True, True)
+
+
+def test_steps_and_minutes_take_each_others_place():
+    training = changed(RECIPES["small_characters"](None), steps=100).training
+    assert (training.steps, training.minutes) == (100, None)
+    training = changed(RECIPES["wikitext2"](None), minutes=30.0).training
+    assert (training.minutes, training.warm_up_steps, training.warm_up) == (30.0, None, 3_000 / 125_000)
+
+
+def test_an_unknown_setting_is_named_with_those_that_are_close():
+    with pytest.raises(ValueError, match="there is no setting 'bath_size': is it one of batch_size"):
+        changed(RECIPES["wikitext2"](None), bath_size=16)

@@ -6,12 +6,15 @@ of those who trained them. Where one of them leaves something open, the docstrin
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
-from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
+from transformer_xl.training.settings import GROUPS, ModelSettings, RunSettings, TextSettings, TrainingSettings
 
 Recipe = Callable[[str | None], RunSettings]
+Group = TypeVar("Group", TextSettings, ModelSettings, TrainingSettings)
 
 # All layers share their biases and normalise what a block puts out; the memory of a text begins empty.
 AUTHORS_MODEL: dict[str, Any] = {"share_biases": True, "pre_norm": False, "initial_memory": "empty"}
@@ -163,6 +166,36 @@ RECIPES: dict[str, Recipe] = {
         small_words,
     )
 }
+
+
+def changed(run: RunSettings, **changes: Any) -> RunSettings:
+    """A run with other values of some settings, of whichever group they are.
+
+    `train` takes the place of a known set, `steps` that of `minutes` and the other way round; a warm-up in steps then
+    becomes the same share of the run.
+
+    Raises:
+        ValueError: There is no such setting, or its value cannot be.
+
+    Example:
+        >>> run = changed(wikitext2("wikitext-2"), batch_size=16, precision="bf16")
+    """
+    known = [each.name for group in GROUPS.values() for each in fields(group)]
+    for name in changes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 3) or known
+            raise ValueError(f"there is no setting {name!r}: is it one of {', '.join(close)}?")
+    if changes.get("train") is not None:
+        changes = {"dataset": None, "data": None, **changes}
+    if changes.get("minutes") is not None and run.training.warm_up_steps is not None:
+        changes = {"warm_up_steps": None, "warm_up": run.training.warm_up_steps / run.training.steps, **changes}
+    if changes.get("steps") is not None:
+        changes = {"minutes": None, **changes}
+    return RunSettings(_replaced(run.text, changes), _replaced(run.model, changes), _replaced(run.training, changes))
+
+
+def _replaced(group: Group, changes: dict[str, Any]) -> Group:
+    return replace(group, **{each.name: changes[each.name] for each in fields(group) if each.name in changes})
 
 
 def _model(
