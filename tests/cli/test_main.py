@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from transformer_xl.cli.main import main
+from transformer_xl.evaluation import PAPER_PROTOCOLS
+
 COMMAND = [sys.executable, "-m", "transformer_xl"]
 VERBS = ["train", "evaluate", "generate"]
 
@@ -65,3 +68,11 @@ def test_a_reader_that_leaves_early_gets_no_traceback(trained):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+def test_the_help_of_evaluation_names_all_protocols_of_the_paper(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    described = capsys.readouterr().out
+    assert all(name in described for name in PAPER_PROTOCOLS)
