@@ -12,7 +12,7 @@ from transformer_xl.cli.main import main
 from transformer_xl.evaluation import PAPER_PROTOCOLS
 
 COMMAND = [sys.executable, "-m", "transformer_xl"]
-VERBS = ["train", "evaluate", "generate"]
+VERBS = ["encode", "train", "evaluate", "generate"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
