@@ -4,23 +4,25 @@ import math
 
 import pytest
 
-from transformer_xl.training.divergence import divergence
+from transformer_xl.training.divergence import first_divergence
 
 
 @pytest.mark.parametrize(
-    ("loss", "norm", "sentence"),
+    ("losses", "norms", "expected"),
     [
-        (math.nan, 1.0, "the loss is nan"),
-        (math.inf, 1.0, "the loss is inf"),
-        (10.5, 1.0, "the loss has exploded to 10.5 nats"),
-        (3.0, math.inf, "the norm of the gradient is inf"),
-        (3.0, math.nan, "the norm of the gradient is nan"),
+        ([3.0, math.nan, math.nan], [1.0, 1.0, 1.0], (1, 0, "the loss is nan")),
+        ([math.inf], [1.0], (0, -1, "the loss is inf")),
+        ([3.0, 3.0, 10.5], [1.0, 1.0, 1.0], (2, 1, "the loss has exploded to 10.5 nats")),
+        ([3.0, 3.0, math.nan], [1.0, math.inf, 1.0], (1, 1, "the norm of the gradient is inf")),
     ],
 )
-def test_what_is_wrong_is_said(loss, norm, sentence):
-    assert divergence(loss, norm, largest_loss=10.0) == sentence
+def test_the_first_step_that_diverged_is_found_and_the_last_weights_that_are_known_to_be_good(losses, norms, expected):
+    assert first_divergence(losses, norms, largest_loss=10.0, skips_overflows=False) == expected
 
 
-@pytest.mark.parametrize("norm", [0.0, 1e9, None])
-def test_a_step_that_learns_is_left_alone(norm):
-    assert divergence(9.9, norm, largest_loss=10.0) is None
+def test_steps_that_learn_are_left_alone():
+    assert first_divergence([9.9, 3.0], [1e9, 0.0], largest_loss=10.0, skips_overflows=False) is None
+
+
+def test_an_overflow_that_is_skipped_is_no_divergence():
+    assert first_divergence([3.0], [math.inf], largest_loss=10.0, skips_overflows=True) is None

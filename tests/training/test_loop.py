@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import transformer_xl  # noqa: F401  (the import registers the classes with transformers)
@@ -163,6 +165,95 @@ def test_a_stopped_run_leaves_the_best_model_so_far(toy_run, tmp_path, monkeypat
         train(toy_run, tmp_path / "out")
     load_run(tmp_path / "out")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_mean_of_the_last_steps_is_validated_and_kept(toy_run, tmp_path):
+    settings = with_training(
+        toy_run, steps=8, evaluations=1, averaging="mean", averaging_start=0.5, save_minutes=0, keep_checkpoints=10
+    )
+    score = train(settings, tmp_path / "out")
+    kept, vocabulary = load_run(tmp_path / "out")
+    steps = [load_file(tmp_path / "out" / "checkpoints" / f"step-{step}" / "model.safetensors") for step in range(5, 9)]
+    for name, parameter in kept.named_parameters():
+        torch.testing.assert_close(parameter, torch.stack([step[f"/{name}"] for step in steps]).mean(0))
+    held_out = vocabulary.encode((text := read_text(toy_run.text.train))[round(len(text) * 0.95) :])
+    assert evaluate(kept, held_out, score.protocol).nats == pytest.approx(score.nats)
+
+
+def test_with_half_loss_the_first_half_of_a_segment_teaches_nothing(toy_run, tmp_path, monkeypatch):
+    seen = []
+    learn = loop._Run._learn
+
+    def watched(run, segment, *arguments):
+        seen.append(segment.targets)
+        return learn(run, segment, *arguments)
+
+    monkeypatch.setattr(loop._Run, "_learn", watched)
+    train(with_training(toy_run, steps=2, evaluations=1, half_loss=True), tmp_path / "out")
+    assert all((targets[:, :8] == -100).all() and (targets[:, 8:] >= 0).any() for targets in seen)
+
+
+def test_activations_that_cost_are_smaller_and_slower(toy_run, tmp_path):
+    last = []
+    for name, changes in (
+        ("free", {}),
+        ("dear", {"activation_regularization": 1.0}),
+        ("slow", {"temporal_activation_regularization": 1.0}),
+    ):
+        train(with_training(toy_run, steps=30, evaluations=1, **changes), tmp_path / name)
+        model, vocabulary = load_run(tmp_path / name)
+        ids = torch.tensor([vocabulary.encode(read_text(toy_run.text.train)[:32]).tolist()])
+        last.append(model(ids, output_hidden_states=True).hidden_states[-1])
+    free, dear, slow = last
+    assert dear.square().mean() < 0.9 * free.square().mean()
+    assert slow.diff(dim=1).square().mean() < 0.9 * free.diff(dim=1).square().mean()
+
+
+def test_the_learning_rate_of_a_step_follows_its_length_and_that_of_embeddings_is_their_own(
+    toy_run, tmp_path, monkeypatch
+):
+    seen = []
+    learn = loop._Run._learn
+
+    def watched(run, segment, *arguments):
+        seen.append((segment.inputs.shape[1], [group["lr"] for group in run.optimizer.param_groups]))
+        return learn(run, segment, *arguments)
+
+    monkeypatch.setattr(loop._Run, "_learn", watched)
+    changes = {"schedule": "constant", "warm_up": 0.0, "scale_rate_by_length": True, "embedding_rate": 2.0}
+    train(with_training(toy_run, steps=48, evaluations=1, **changes), tmp_path / "out")
+    assert len({length for length, _ in seen}) == 2
+    for length, (embeddings, *others) in seen:
+        assert embeddings == pytest.approx(0.02 * length / 16)
+        assert others == pytest.approx([0.01 * length / 16] * len(others))
+
+
+def test_an_exploding_loss_stops_the_run_and_the_last_good_checkpoint_goes_on(toy_run, tmp_path):
+    settings = with_training(
+        toy_run, steps=40, evaluations=1, schedule="linear", warm_up=0.9, learning_rate=20.0, save_minutes=0
+    )
+    message = r"the loss has exploded to .* nats at step \d+ with a learning rate of .* and a gradient of norm .*; the "
+    message += r"last good checkpoint is '.*step-(\d+)': try a lower learning_rate"
+    with pytest.raises(FloatingPointError, match=message) as stop:
+        train(settings, tmp_path / "out")
+    diverged, good = map(int, re.search(r"at step (\d+) .*step-(\d+)'", str(stop.value)).groups())
+    assert good == diverged - 2
+    names = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}
+    assert names >= {f"step-{good}", f"step-{good + 1}.diverged"}
+    calmer = with_training(settings, learning_rate=1e-3)
+    score = train(calmer, tmp_path / "out", resume=True, allow_changes=True)
+    assert score.perplexity < 50
+
+
+def test_a_validation_loss_that_is_not_finite_replaces_no_model(toy_run, tmp_path, monkeypatch):
+    def evaluate_once(*arguments):
+        monkeypatch.setattr(loop, "evaluate", lambda *arguments: replace(evaluate(*arguments), nats=math.nan))
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_once)
+    with pytest.raises(FloatingPointError, match=r"the validation loss is nan at step 40 .*step-20'"):
+        train(toy_run, tmp_path / "out")
+    load_run(tmp_path / "out")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(toy_run, tmp_path):

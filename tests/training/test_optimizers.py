@@ -150,6 +150,14 @@ def test_a_torch_without_muon_is_told_in_one_sentence(model, monkeypatch):
         optimizer_for(model, TrainingSettings(optimizer="muon"))
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_embeddings_may_learn_at_a_rate_of_their_own(name, model):
+    groups = optimizer_for(model, TrainingSettings(optimizer=name, embedding_rate=2.0)).param_groups
+    fast = [parameter for group in groups if group["rate"] == 2.0 for parameter in group["params"]]
+    assert [id(parameter) for parameter in fast] == [id(model.transformer.word_emb.emb_layers[0].weight)]
+    assert {group["rate"] for group in groups} == {1.0, 2.0}
+
+
 def test_muon_takes_a_closure(model):
     optimizer = MuonWithAdamW(hidden_matrices(model), [{"params": [model.crit.out_layers[0].bias]}], lr=RATE)
 

@@ -88,6 +88,31 @@ def test_a_stopped_run_ends_as_one_that_was_never_stopped(step, settings, undist
     assert_same(tmp_path / "out", undisturbed)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "muon", "averaging": "mean", "averaging_start": 0.5},
+        {"optimizer": "adam", "averaging": "exponential", "averaging_start": 0.25, "averaging_decay": 0.9},
+        {"optimizer": "sgd", "schedule": "plateau", "plateau_factor": 0.3, "activation_regularization": 0.1},
+        {"optimizer": "adagrad", "schedule": "inverse_sqrt", "half_loss": True},
+    ],
+    ids=lambda changes: changes["optimizer"],
+)
+def test_every_optimizer_and_average_goes_on_to_the_bit(changes, settings, tmp_path, monkeypatch):
+    settings = replace(
+        settings,
+        model=replace(settings.model, word_dropout=0.1, locked_output_dropout=0.2, sample_softmax=5),
+        training=replace(settings.training, **changes),
+    )
+    train(settings, tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        stop_at(18, patch)
+        with pytest.raises(Stopped):
+            train(settings, tmp_path / "out")
+    train(None, tmp_path / "out", resume=True)
+    assert_same(tmp_path / "out", tmp_path / "undisturbed")
+
+
 def test_sigterm_saves_as_well(settings, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(12, patch, signal.SIGTERM)

@@ -105,6 +105,18 @@ def test_settings_give_the_warm_up_as_a_share_or_in_steps():
     assert schedule_for(TrainingSettings(steps=200, warm_up_steps=0)).factor(0.0) == 1
 
 
+def test_the_mean_is_taken_at_a_share_of_the_last_rate_of_the_schedule():
+    schedule = schedule_for(TrainingSettings(averaging="mean", averaging_start=0.6, averaging_learning_rate=0.5))
+    assert schedule.factor(0.6) == pytest.approx(0.05)
+    assert schedule.factor(0.61) == schedule.factor(1.0) == pytest.approx(0.025)
+    assert schedule_for(TrainingSettings(averaging="exponential", averaging_start=0.6)).factor(0.6) > 0.1
+
+
+def test_a_mean_that_begins_in_the_warm_up_is_refused():
+    with pytest.raises(ValueError, match=r"averaging_start is 0\.1, but the mean must begin after .* lasts 0\.2 of"):
+        TrainingSettings(averaging="mean", averaging_start=0.1, steps=100, warm_up_steps=20)
+
+
 def test_a_warm_up_in_steps_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="warm_up_steps is 10, but the run lasts minutes"):
         TrainingSettings(minutes=1, warm_up_steps=10)

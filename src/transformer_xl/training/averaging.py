@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transformer_xl.training.run_state import fill, whole
+
 
 class Averaging:
     """The running average of parameters.
@@ -58,17 +60,16 @@ class Averaging:
             self._fill(own)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count, and the averages by the names of the parameters."""
-        return {"count": self.count, "averages": dict(self._averages)}
+        """The count, and the averages by the names of the parameters, whole in all processes."""
+        return {"count": self.count, "averages": {name: whole(average) for name, average in self._averages.items()}}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what `state_dict` gave."""
         self.count = state["count"]
-        self._averages = {
-            name: torch.empty_like(self._parameters[name], requires_grad=False).copy_(average)
-            for name, average in state["averages"].items()
-        }
+        self._averages = {name: torch.empty_like(self._parameters[name].detach()) for name in state["averages"]}
+        for name, average in self._averages.items():
+            fill(average, state["averages"][name])
 
     def _current(self, names: Iterable[str]) -> list[Tensor]:
         return [self._parameters[name].detach() for name in names]

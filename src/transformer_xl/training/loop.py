@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from transformer_xl.data.segments import NOT_COUNTED, Segment, SegmentStream, se
 from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
 from transformer_xl.modeling import memory
 from transformer_xl.modeling.memory import Memory
+from transformer_xl.training.averaging import Averaging
 from transformer_xl.training.distribution import (
     STEPS_BETWEEN_AGREEMENTS,
     accelerated,
@@ -29,9 +30,11 @@ from transformer_xl.training.distribution import (
     whole_model,
     without_sync,
 )
+from transformer_xl.training.divergence import first_divergence
 from transformer_xl.training.fresh_model import fresh_model
 from transformer_xl.training.optimizers import optimizer_for
 from transformer_xl.training.pictures import draw_learning_curve
+from transformer_xl.training.regularization import ActivationRegularization, only_later_half
 from transformer_xl.training.run_folder import RunFolder, read_metrics
 from transformer_xl.training.run_state import (
     Checkpoint,
@@ -94,7 +97,7 @@ def train(
         FileExistsError: `out` is a file, or a folder that is not empty and not to be gone on with.
         FileNotFoundError, ValueError: A text is missing, empty, not UTF-8, too short or changed; or the settings do not
             fit each other, this machine, or the run that is gone on with.
-        FloatingPointError: The loss is no longer a finite number.
+        FloatingPointError: The loss has exploded, or it or the gradient is no longer a finite number.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run is saved if it has begun (`Stopped`).
         OSError: `out` cannot be written; the last checkpoint is whole.
     """
@@ -140,8 +143,15 @@ class _Run:
         set_seed(self.settings.seed)
         model = fresh_model(settings.model, corpus.vocabulary, self.settings.segment_length, settings.text.ext_len)
         self.num_parameters = model.num_parameters()
+        self.largest_loss = self.settings.largest_loss * math.log(len(corpus.vocabulary))
+        self.regularization = ActivationRegularization(
+            model.transformer.drop_output,
+            self.settings.activation_regularization,
+            self.settings.temporal_activation_regularization,
+        )
         self.model, self.optimizer = prepare(accelerator, model, self.settings, optimizer_for)
         self.schedule = schedule_for(self.settings)
+        self.averaging = self._averaging()
         if accelerator.num_processes > 1:
             set_seed(self.settings.seed, device_specific=True)
         self.segments = self._segments()
@@ -175,6 +185,7 @@ class _Run:
         self.logged = self.saved = time.perf_counter()
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
+        self.rates: list[float] = []
         with Signals(patient=self.accelerator.num_processes > 1) as self.signals:
             while self.state.evaluations < self.settings.evaluations:
                 while self._progress() < (self.state.evaluations + 1) / self.settings.evaluations:
@@ -212,12 +223,29 @@ class _Run:
     def _learning_rate(self) -> float:
         return self.settings.learning_rate * self.schedule.factor(self._progress(), self.state.step)
 
+    def _averaging(self) -> Averaging | None:
+        settings = self.settings
+        if settings.averaging == "none":
+            return None
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return Averaging(model, settings.averaging_decay if settings.averaging == "exponential" else None)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The model as it is validated and kept: with its averages, if there are any yet."""
+        return nullcontext() if self.averaging is None else self.averaging.applied()
+
     def _step(self) -> None:
         """Reads the next segment and learns from it."""
         state = self.state
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
         segment = self.segments[state.segment]
+        averages = self.averaging is not None and self._progress() >= self.settings.averaging_start
+        rate = self._learning_rate()
+        if self.settings.scale_rate_by_length:
+            rate *= segment.inputs.shape[1] / self.settings.segment_length
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        if self.settings.half_loss:
+            segment = replace(segment, targets=only_later_half(segment.targets))
         counted = segment.targets.ne(NOT_COUNTED).sum().to(self.accelerator.device)
         counted = self.accelerator.reduce(counted, "sum").clamp(min=1)
         parts = _parts(segment, self.settings.micro_batches)
@@ -229,8 +257,11 @@ class _Run:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.averaging is not None and averages:
+            self.averaging.update()
         self.losses.append(loss)
         self.norms.append(whole(norm))
+        self.rates.append(rate)
         state.segment += 1
         if state.segment == len(self.segments):
             state.epoch, state.segment = state.epoch + 1, 0
@@ -245,8 +276,9 @@ class _Run:
         with self.accelerator.autocast():
             output = self.model(segment.inputs, mems=mems, shift_labels=segment.targets)
         loss: Tensor = output.losses.sum() / counted
+        penalty = self.regularization.penalty() / self.settings.micro_batches
         # Gradients are averaged over the processes, but the loss is that of all of their targets.
-        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.accelerator.backward(loss * self.accelerator.num_processes + penalty)
         self.memories[index] = self._kept(output.mems)
         return loss.detach()
 
@@ -281,40 +313,54 @@ class _Run:
         if not self.losses:
             return
         now = time.perf_counter()
-        loss = self.accelerator.reduce(torch.stack(self.losses), "sum").mean().item()
-        norm = self.norms[-1].item()
-        self._refuse_divergence(loss, norm)
+        losses = self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
+        norms = torch.stack(self.norms).tolist()
+        skips_overflows = self.accelerator.scaler is not None
+        if (found := first_divergence(losses, norms, self.largest_loss, skips_overflows)) is not None:
+            before = self.state.step - len(losses)
+            self._stop_diverging(
+                f"{found.sentence} at step {before + found.place + 1:,} with a learning rate of "
+                f"{self.rates[found.place]:.2g} and a gradient of norm {norms[found.place]:.3g}",
+                before + found.trusted,
+            )
+        loss = sum(losses) / len(losses)
         tokens = len(self.losses) * self.settings.batch_size * self.settings.segment_length
         tokens_per_second = tokens / (now - self.logged)
         self._write_metrics(
             {
                 "loss": loss,
                 "learning_rate": self._learning_rate(),
-                "gradient_norm": norm,
+                "gradient_norm": norms[-1],
                 "tokens_per_second": round(tokens_per_second),
             }
         )
         self.bar.set_postfix_str(f"{tokens_per_second:,.0f} tokens/s, {loss_in_words(loss, self.unit)}", refresh=False)
         self.bar.update(100 * self._progress() - self.bar.n)
-        self.losses, self.norms, self.logged = [], [], now
+        self.losses, self.norms, self.rates, self.logged = [], [], [], now
 
     def _validate(self) -> None:
         """Scores the validation text, and keeps the model if it is the best so far."""
         state = self.state
-        model = whole_model(self.accelerator, self.model)
         try:
-            with self.accelerator.autocast(), self.signals.at_once():
-                score = evaluate(model, self.corpus.valid, self.protocol)
+            with self._averaged(), self.accelerator.autocast(), self.signals.at_once():
+                score = evaluate(whole_model(self.accelerator, self.model), self.corpus.valid, self.protocol)
         except Interrupted as interrupt:
             self._stop(interrupt.signal_number)
-        self._refuse_divergence(score.loss, None)
+        if not math.isfinite(score.loss):
+            self._stop_diverging(
+                f"the validation loss is {score.loss} at step {state.step:,} with a learning rate of "
+                f"{self._learning_rate():.2g}",
+                state.step - 1,
+            )
         self.schedule.observe(score.loss)
         is_best = state.best is None or score.loss < state.best.loss
         self._write_metrics({"validation_loss": score.loss, "protocol": str(score.protocol)})
         if is_best:
             state.best, state.best_step = score, state.step
-            if self.accelerator.is_main_process:
-                self.folder.write_model(model)
+            with self._averaged():
+                model = whole_model(self.accelerator, self.model)
+                if self.accelerator.is_main_process:
+                    self.folder.write_model(model)
         state.evaluated_step = state.step
         words = loss_in_words(score.loss, self.unit)
         self._say(f"step {state.step:6,}: validation {words}{'' if is_best else ', not the best'}")
@@ -332,6 +378,8 @@ class _Run:
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
         }
         shared = {"model": self._weights(), "optimizer": _gathered(self.optimizer.state_dict()), "run": state}
+        if self.averaging is not None:
+            shared["averages"] = self.averaging.state_dict()
         own = {"random": random_states(self.accelerator.device), "memory": self._whole_memory()}
         self.checkpoints.save(self.state.step, shared, own, self.state.best_step)
         self.saved = time.perf_counter()
@@ -348,6 +396,8 @@ class _Run:
         self.state = RunState(**{name: saved[name] for name in asdict(self.state)})
         self._load_weights(checkpoint.shared["model"])
         self._load_optimizer(checkpoint.shared["optimizer"])
+        if self.averaging is not None and "averages" in checkpoint.shared:
+            self.averaging.load_state_dict(checkpoint.shared["averages"])
         self.segments = self._segments()
         self._load_memory([own["memory"] for own in checkpoint.own])
         index = self.accelerator.process_index
@@ -416,16 +466,10 @@ class _Run:
         if not self.bar.disable:
             self.bar.write(sentence)
 
-    def _refuse_divergence(self, loss: float, norm: float | None) -> None:
-        if not math.isfinite(loss) or not (norm is None or math.isfinite(norm) or self._skips_overflows()):
-            gradient = "" if norm is None else f" and a gradient of norm {norm:.3g}"
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.state.step:,} with a learning rate of {self._learning_rate():.2g}"
-                f"{gradient}; {self.checkpoints.last_good()}: try a lower learning_rate"
-            )
-
-    def _skips_overflows(self) -> bool:
-        return self.accelerator.scaler is not None
+    def _stop_diverging(self, mistake: str, trusted_step: int) -> NoReturn:
+        """Stops, and leaves no checkpoint in the way of the last one that is known to be good."""
+        self.checkpoints.set_aside(trusted_step)
+        raise FloatingPointError(f"{mistake}; {self.checkpoints.last_good()}: try a lower learning_rate")
 
 
 def _corpus(

@@ -16,32 +16,39 @@ DECOUPLED_DECAY = 0.1
 def optimizer_for(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """The optimiser that the settings name, over all parameters of a model, in which only the weight matrices decay.
 
+    Each group has a `rate`: what its learning rate is as a multiple of that of the run.
+
     Raises:
         ValueError: Muon is asked for, and this torch has none.
     """
-    matrices, others = _split(model.named_parameters(), _is_matrix)
     decay = settings.weight_decay
     if decay is None:
         decay = DECOUPLED_DECAY if settings.optimizer in ("adamw", "muon") else 0.0
+    hidden = {id(parameter) for parameter in hidden_matrices(model)} if settings.optimizer == "muon" else set()
+    for_muon: list[Tensor] = []
+    groups: dict[str, dict[str, Any]] = {
+        "embeddings": {"params": [], "weight_decay": decay, "rate": settings.embedding_rate},
+        "matrices": {"params": [], "weight_decay": decay, "rate": 1.0},
+        "others": {"params": [], "weight_decay": 0.0, "rate": 1.0},
+    }
+    for name, parameter in model.named_parameters():
+        if id(parameter) in hidden:
+            for_muon.append(parameter)
+        elif "emb_layers" in name.split("."):
+            groups["embeddings"]["params"].append(parameter)
+        else:
+            is_matrix = parameter.dim() >= 2 and "bias" not in name
+            groups["matrices" if is_matrix else "others"]["params"].append(parameter)
+    rest = [group for group in groups.values() if group["params"]]
+    rate, betas = settings.learning_rate, (settings.beta1, settings.beta2)
     if settings.optimizer == "muon":
-        hidden = {id(parameter) for parameter in hidden_matrices(model)}
-        tables = [parameter for parameter in matrices if id(parameter) not in hidden]
-        return MuonWithAdamW(
-            [parameter for parameter in matrices if id(parameter) in hidden],
-            _groups(tables, others, decay),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=decay,
-        )
-    groups = _groups(matrices, others, decay)
-    rate = settings.learning_rate
+        return MuonWithAdamW(for_muon, rest, rate, settings.momentum, betas, decay)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, fused=True)
+        return torch.optim.SGD(rest, lr=rate, momentum=settings.momentum, fused=True)
     if settings.optimizer == "adagrad":
-        return torch.optim.Adagrad(groups, lr=rate)
+        return torch.optim.Adagrad(rest, lr=rate)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=rate, betas=(settings.beta1, settings.beta2), fused=True)
+    return kind(rest, lr=rate, betas=betas, fused=True)
 
 
 def hidden_matrices(model: nn.Module) -> list[Tensor]:
@@ -87,7 +94,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 f"optimizer is 'muon', but torch {torch.__version__} has none: install torch 2.9 or later or take adamw"
             )
         muon = torch.optim.Muon(
-            list(matrices), lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            [{"params": list(matrices), "rate": 1.0}],
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
         )
         adamw = torch.optim.AdamW(others, lr=lr, betas=betas, fused=True)
         self._parts = [(muon, slice(0, 1)), (adamw, slice(1, None))]
@@ -104,22 +115,3 @@ class MuonWithAdamW(torch.optim.Optimizer):
             part.state, part.param_groups = self.state, self.param_groups[groups]
             part.step()
         return loss
-
-
-def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.dim() >= 2 and "bias" not in name
-
-
-def _split(
-    parameters: Iterable[tuple[str, nn.Parameter]], condition: Callable[[str, nn.Parameter], bool]
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Those that meet a condition, and the others."""
-    yes: list[nn.Parameter] = []
-    no: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        (yes if condition(name, parameter) else no).append(parameter)
-    return yes, no
-
-
-def _groups(decaying: list[nn.Parameter], others: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    return [{"params": decaying, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

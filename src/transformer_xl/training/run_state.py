@@ -120,6 +120,17 @@ class Checkpoints:
         steps = self._steps()
         return f"the last good checkpoint is {str(self._path(steps[0]))!r}" if steps else "there is no checkpoint yet"
 
+    def set_aside(self, trusted_step: int) -> None:
+        """Renames the checkpoints after a step, so that a run goes on from the last one up to it, if there is one."""
+        steps = self._steps()
+        if self.accelerator.is_main_process and any(step <= trusted_step for step in steps):
+            for step in steps:
+                if step > trusted_step:
+                    place = self._path(step).with_name(f"step-{step}.diverged")
+                    shutil.rmtree(place, ignore_errors=True)
+                    self._path(step).rename(place)
+        self.accelerator.wait_for_everyone()
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"
 

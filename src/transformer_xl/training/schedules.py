@@ -19,13 +19,15 @@ def progress(step: int, seconds: float, steps: int, minutes: float | None) -> fl
 
 def schedule_for(settings: TrainingSettings) -> Schedule:
     """The schedule that the settings name."""
-    warm_up = settings.warm_up
-    if settings.warm_up_steps is not None:
-        warm_up = settings.warm_up_steps / settings.steps
+    end, tail = 1.0, 1.0
+    if settings.averaging == "mean":
+        end, tail = settings.averaging_start, settings.averaging_learning_rate
     return Schedule(
         settings.schedule,
-        warm_up=warm_up,
+        warm_up=settings.warm_up_share,
         final=settings.final_learning_rate,
+        end=end,
+        tail=tail,
         plateau_patience=settings.plateau_patience,
         plateau_factor=settings.plateau_factor,
     )

@@ -20,6 +20,7 @@ __all__ = ["ModelSettings", "RunSettings", "TextSettings", "TrainingSettings"]
 FILE_NAME = "settings.json"
 OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant", "plateau")
+AVERAGES = ("none", "mean", "exponential")
 Precision = Literal["float32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -134,7 +135,39 @@ class TrainingSettings:
         "decay is apart from the gradient, and 0 for the others, which add it to the gradient",
         at_least=0,
     )
+    embedding_rate: float = _setting(
+        1.0, "learning rate of the embeddings, as a multiple of that of everything else", above=0
+    )
+    scale_rate_by_length: bool = _setting(
+        False, "scale the learning rate of a step by the length of its segment as a share of segment_length"
+    )
     clip_norm: float = _setting(1.0, "largest norm of the gradient", above=0)
+    largest_loss: float = _setting(
+        3.0, "loss at which a run stops, as a multiple of that of guessing evenly among all symbols", above=1, free=True
+    )
+    half_loss: bool = _setting(False, "learn from the later half of each segment only, which sees the most")
+    activation_regularization: float = _setting(
+        0.0, "weight of the mean square of the last hidden values in what is minimised", at_least=0
+    )
+    temporal_activation_regularization: float = _setting(
+        0.0, "weight of the mean square of their change from one position to the next", at_least=0
+    )
+    averaging: str = _setting(
+        "none",
+        "weights to validate and to keep: none for the last ones, mean for the mean of all steps since "
+        "averaging_start, exponential for an average that forgets",
+        choices=AVERAGES,
+    )
+    averaging_start: float = _setting(
+        0.75,
+        "share of the run after which weights are averaged; with mean, the schedule ends here",
+        at_least=0,
+        below=1,
+    )
+    averaging_learning_rate: float = _setting(
+        1.0, "learning rate while the mean is taken, as a multiple of the last one before", above=0
+    )
+    averaging_decay: float = _setting(0.999, "what stays of an exponential average at each step", at_least=0, below=1)
     evaluations: int = _setting(10, "how often the validation text is scored, evenly spread to the end", at_least=1)
     seed: int = _setting(1, "seed of the first weights and of dropout", at_least=0, below=2**32)
     deterministic: bool = _setting(
@@ -170,6 +203,16 @@ class TrainingSettings:
             raise ValueError(
                 f"warm_up_steps is {self.warm_up_steps:,}, but must be below the {self.steps:,} steps of the run"
             )
+        if self.averaging == "mean" and self.averaging_start <= self.warm_up_share:
+            raise ValueError(
+                f"averaging_start is {self.averaging_start}, but the mean must begin after the warm-up, which lasts "
+                f"{self.warm_up_share:.3g} of the run: give a later start or a shorter warm-up"
+            )
+
+    @property
+    def warm_up_share(self) -> float:
+        """The share of the run in which the learning rate rises."""
+        return self.warm_up if self.warm_up_steps is None else self.warm_up_steps / self.steps
 
 
 @dataclass(frozen=True)
