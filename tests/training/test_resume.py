@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -20,6 +19,8 @@ from transformer_xl.training.loop import train
 from transformer_xl.training.run_folder import RunFolder, read_metrics
 from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
 from transformer_xl.training.stopping import Stopped
+
+from .processes import forkserver
 
 STEPS = 24
 
@@ -137,9 +138,7 @@ def test_an_evaluation_is_given_up_and_repeated(settings, undisturbed, tmp_path,
 
 def killed(settings: RunSettings, out: Path, is_time: Callable[[], bool]) -> bool:
     """Trains in a process that gets SIGKILL as soon as `is_time`; whether it came before the run was done."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["transformer_xl.training.loop"])
-    process = context.Process(target=train, args=(settings, out), kwargs={"resume": True})
+    process = forkserver().Process(target=train, args=(settings, out), kwargs={"resume": True})
     process.start()
     while process.is_alive() and not is_time():
         time.sleep(0.001)

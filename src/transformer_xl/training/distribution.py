@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DynamoBackend, TorchDynamoPlugin
@@ -41,11 +42,12 @@ def accelerated(settings: TrainingSettings, folder: Path) -> Iterator[Accelerato
     # accelerate keeps the first precision of a process for ever, but the next run may ask for another.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
+        # Without it, accelerate takes the processes of torchrun on a CPU for runs of their own.
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=PRECISION_NAMES[settings.precision],
         dynamo_plugin=TorchDynamoPlugin(backend=DynamoBackend.INDUCTOR if settings.compile else DynamoBackend.NO),
         log_with=trackers or None,
         project_dir=folder if trackers else None,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     _refuse_uneven_rows(settings, accelerator.num_processes)
     was_deterministic = torch.are_deterministic_algorithms_enabled()
@@ -67,7 +69,7 @@ def prepare(
     Each process has a copy of the model, or with `settings.shard` a share of it.
     """
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable()  # type: ignore[no-untyped-call]
+        model.activation_checkpointing_enable()  # type: ignore[no-untyped-call]
     if not settings.shard:
         module, optimizer = accelerator.prepare(model, optimizer_for(model, settings))
         return module, optimizer
@@ -79,6 +81,8 @@ def prepare(
     for layer in model.transformer.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    # The losses are a view, which nothing changes in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     if settings.compile:
         model.compile()
     return model, accelerator.prepare_optimizer(optimizer_for(model, settings))
