@@ -35,7 +35,7 @@ def test_a_validation_text_of_ones_own_is_used(toy_text, tmp_path, capsys):
     (tmp_path / "valid.txt").write_text("the dog sat on the cat.\n" * 10, encoding="utf-8")
     options = ["--valid", str(tmp_path / "valid.txt"), *SMALL_MODEL, *SHORT_RUN]
     assert main(["train", "--train", str(toy_text), str(tmp_path / "out"), *options]) == 0
-    assert " 239 tokens" in capsys.readouterr().out
+    assert " 240 tokens" in capsys.readouterr().out
 
 
 def test_several_memory_lengths_make_a_table(trained, toy_text, capsys):

@@ -21,6 +21,7 @@ from transformer_xl.data.segments import NOT_COUNTED, Segment, SegmentStream, se
 from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
 from transformer_xl.modeling import memory
 from transformer_xl.modeling.memory import Memory
+from transformer_xl.text.vocabulary import Ids
 from transformer_xl.training.averaging import Averaging
 from transformer_xl.training.distribution import (
     STEPS_BETWEEN_AGREEMENTS,
@@ -156,7 +157,7 @@ class _Run:
             set_seed(self.settings.seed, device_specific=True)
         self.segments = self._segments()
         self.memories: list[Memory | None] = [None] * self.settings.micro_batches
-        self.protocol = _validation_protocol(settings, len(corpus.valid))
+        self.protocol = _validation_protocol(settings, len(corpus.valid), corpus.manifest.begin)
         accelerator.init_trackers("transformer-xl", config=_flat(settings))
 
     def go_on(self) -> None:
@@ -343,7 +344,7 @@ class _Run:
         state = self.state
         try:
             with self._averaged(), self.accelerator.autocast(), self.signals.at_once():
-                score = evaluate(whole_model(self.accelerator, self.model), self.corpus.valid, self.protocol)
+                score = evaluate(whole_model(self.accelerator, self.model), self._validation_text(), self.protocol)
         except Interrupted as interrupt:
             self._stop(interrupt.signal_number)
         if not math.isfinite(score.loss):
@@ -366,6 +367,13 @@ class _Run:
         self._say(f"step {state.step:6,}: validation {words}{'' if is_best else ', not the best'}")
         self.logged = time.perf_counter()
         _, (state.seconds,) = agree(self.accelerator, 0, [self.logged - self.began])
+
+    def _validation_text(self) -> Ids | SegmentStream:
+        """The ids of the text, or of a corpus of sentences or documents the segments that they are read in."""
+        if "valid" not in self.corpus.starts:
+            return self.corpus.valid
+        shape = (self.protocol.batch_size, self.protocol.target_length)
+        return segments_of(self.corpus, "valid", self.text, *shape, seed=self.settings.seed, epoch=0)
 
     def _save(self) -> None:
         """Writes a checkpoint."""
@@ -532,8 +540,15 @@ def _refuse_short_texts(corpus: Corpus, settings: TrainingSettings) -> None:
         )
 
 
-def _validation_protocol(settings: RunSettings, num_tokens: int) -> Protocol:
+def _validation_protocol(settings: RunSettings, num_tokens: int, begin: int | None) -> Protocol:
     """The lengths of training, with as many streams as have a whole segment to read."""
     length = settings.training.segment_length
-    batch_size = min(settings.training.batch_size, max(1, (num_tokens - 1) // length))
-    return Protocol(length, settings.model.memory_length, batch_size=batch_size)
+    return Protocol(
+        length,
+        settings.model.memory_length,
+        settings.model.clamp_length,
+        settings.model.same_length,
+        batch_size=min(settings.training.batch_size, max(1, (num_tokens - 1) // length)),
+        begin=begin,
+        extended_length=settings.text.ext_len,
+    )

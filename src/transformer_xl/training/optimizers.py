@@ -44,7 +44,7 @@ def optimizer_for(model: nn.Module, settings: TrainingSettings) -> torch.optim.O
     if settings.optimizer == "muon":
         return MuonWithAdamW(for_muon, rest, rate, settings.momentum, betas, decay)
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(rest, lr=rate, momentum=settings.momentum, fused=True)
+        return torch.optim.SGD(rest, lr=rate, momentum=settings.momentum)
     if settings.optimizer == "adagrad":
         return torch.optim.Adagrad(rest, lr=rate)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
