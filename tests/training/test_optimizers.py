@@ -72,7 +72,7 @@ def test_decay_that_is_not_given_is_a_tenth_where_it_is_apart_from_the_gradient(
     [
         ("adamw", lambda groups: torch.optim.AdamW(groups, lr=RATE, betas=(0.8, 0.95), fused=True)),
         ("adam", lambda groups: torch.optim.Adam(groups, lr=RATE, betas=(0.8, 0.95), fused=True)),
-        ("sgd", lambda groups: torch.optim.SGD(groups, lr=RATE, momentum=0.7, fused=True)),
+        ("sgd", lambda groups: torch.optim.SGD(groups, lr=RATE, momentum=0.7)),
         ("adagrad", lambda groups: torch.optim.Adagrad(groups, lr=RATE)),
     ],
 )
