@@ -66,7 +66,7 @@ def shapes_of_products(monkeypatch: pytest.MonkeyPatch, model: Any, **inputs: An
 
 
 @pytest.mark.parametrize("pre_lnorm", [False, True])
-def test_queries_are_projected_for_new_positions_only(monkeypatch: pytest.MonkeyPatch, pre_lnorm: bool) -> None:
+def test_of_the_memory_only_keys_and_values_are_projected(monkeypatch: pytest.MonkeyPatch, pre_lnorm: bool) -> None:
     model = tiny_model(pre_lnorm=pre_lnorm)
     inputs = {"input_ids": random_ids(2, 4), "mems": model(random_ids(2, 6)).mems}
     products = shapes_of_products(monkeypatch, model, **inputs)
@@ -75,7 +75,7 @@ def test_queries_are_projected_for_new_positions_only(monkeypatch: pytest.Monkey
         of_queries = [shape for weight, shape in products if weight.data_ptr() == joint.data_ptr()]
         of_keys_and_values = [shape for weight, shape in products if weight.data_ptr() == joint[16:].data_ptr()]
         assert of_queries == [(2, 4, 16)]
-        assert of_keys_and_values == [(2, 10, 16)]
+        assert of_keys_and_values == [(2, 6, 16)]
 
 
 def test_distances_are_projected_once_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:

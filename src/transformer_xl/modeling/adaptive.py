@@ -5,7 +5,7 @@ Grave et al. 2017 (adaptive softmax), Baevski & Auli 2019 (adaptive input). Para
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transformer_xl.configuration import Band, frequency_bands
 from transformer_xl.modeling.sampled_softmax import log_uniform_candidates, sampled_losses
+from transformer_xl.ops.banded_linear import banded_linear
 
 IGNORED_LABEL = -100
 
@@ -158,17 +159,18 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             ValueError: A label lies outside the vocabulary (seen on the CPU only).
         """
         check_token_ids("labels", labels, self.n_token, ignored=IGNORED_LABEL)
-        parameters = self._band_parameters()
-        head_logits = self._logits(0, hidden, *parameters[0]).float()
         columns = labels.clamp(min=0)
+        places = []
         for i, band in enumerate(self.bands[1:]):
-            columns = torch.where((labels >= band.start) & (labels < band.stop), self.bands[0].stop + i, columns)
-        losses = nn.functional.cross_entropy(head_logits, columns, reduction="none")
+            inside = (labels >= band.start) & (labels < band.stop)
+            columns = torch.where(inside, self.bands[0].stop + i, columns)
+            places.append(inside.nonzero().squeeze(-1))
+        scores = self._scores([hidden, *(hidden.index_select(0, rows) for rows in places)])
+        losses = nn.functional.cross_entropy(next(scores).float(), columns, reduction="none")
         losses = losses.masked_fill(labels == IGNORED_LABEL, 0)
-        for i, band in enumerate(self.bands[1:], start=1):
-            rows = ((labels >= band.start) & (labels < band.stop)).nonzero().squeeze(-1)
-            logits = self._logits(i, hidden.index_select(0, rows), *parameters[i]).float()
-            within = nn.functional.cross_entropy(logits, labels.index_select(0, rows) - band.start, reduction="none")
+        for band, rows, logits in zip(self.bands[1:], places, scores, strict=True):
+            local_labels = labels.index_select(0, rows) - band.start
+            within = nn.functional.cross_entropy(logits.float(), local_labels, reduction="none")
             losses = losses.index_add(0, rows, within)
         return losses
 
@@ -187,6 +189,24 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
         candidates = log_uniform_candidates(num_samples, self.n_token).to(hidden.device)
         losses = sampled_losses(hidden, labels.clamp(min=0), layer.weight, layer.bias, candidates, num_samples)
         return losses.masked_fill(labels == IGNORED_LABEL, 0)
+
+    def _scores(self, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the scores of each band for its rows of hidden states, as `band_logits` would give them."""
+        parameters = self._band_parameters()
+        gradient_in_one = (
+            self.div_val == 1 and torch.is_grad_enabled() and not torch.is_autocast_enabled(inputs[0].device.type)
+        )
+        if not gradient_in_one or torch.compiler.is_compiling():
+            for i, rows in enumerate(inputs):
+                yield self._logits(i, rows, *parameters[i])
+            return
+        if self.out_projs:
+            pairs = zip(inputs, self.out_projs, strict=True)
+            inputs = [nn.functional.linear(rows, projection.T) for rows, projection in pairs]
+        layer = self._output_layer(0)
+        head, *tails = banded_linear(inputs, layer.weight, layer.bias, [band.size for band in self.bands])
+        yield self._with_clusters(head, inputs[0])
+        yield from tails
 
     def log_prob(self, hidden: Tensor) -> Tensor:
         """Return the log-probabilities of all tokens: [..., D] -> [..., V], in float32."""
@@ -243,10 +263,13 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
         if self.out_projs:
             hidden = nn.functional.linear(hidden, self.out_projs[i].T)
         logits = nn.functional.linear(hidden, weight, bias)
-        if i == 0 and self.n_clusters:
-            clusters = nn.functional.linear(hidden, self.cluster_weight, self.cluster_bias)
-            logits = torch.cat([logits, clusters], dim=-1)
-        return logits
+        return self._with_clusters(logits, hidden) if i == 0 else logits
+
+    def _with_clusters(self, head: Tensor, hidden: Tensor) -> Tensor:
+        if not self.n_clusters:
+            return head
+        clusters = nn.functional.linear(hidden, self.cluster_weight, self.cluster_bias)
+        return torch.cat([head, clusters], dim=-1)
 
     def _output_layer(self, i: int) -> nn.Linear:
         return cast(nn.Linear, self.out_layers[0 if self.div_val == 1 else i])

@@ -44,7 +44,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        context: Tensor,
+        past: Tensor | None,
         positions: Any,
         visible: Tensor,
         head_mask: Tensor | None,
@@ -56,17 +56,22 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             hidden: The segment [B, T, D].
-            context: Memory and segment [B, S, D]; with a window the segment alone.
+            past: The memory [B, M, D], or None for none; with a window there is none.
             positions: What `distance_terms` of this type takes.
             visible: Boolean [1 or B, 1, T, S], True where attention is allowed.
             head_mask: [H] or None.
             need_weights: Whether to return the weights.
-            window: Keys and values of past positions, to which the segment's are added; None if `context` has them.
-            order: Positions of window and segment in the order wanted [B, S], or None.
+            window: Keys and values of past positions, to which the segment's are added; None if `past` has them.
+            order: Positions of memory or window and segment in the order wanted [B, S], or None.
         """
-        query, key, value = (self.split_heads(self.drop_projected(x)) for x in self.project(hidden, context))
+        query, key, value = self.project(hidden, past)
+        if self.training:
+            query, key, value = (self.drop_projected(x) for x in (query, key, value))
         if window is not None:
             key, value = window.update(key, value, order)
+        elif order is not None:
+            by_key = order[:, None, :, None].expand_as(key)
+            key, value = key.gather(2, by_key), value.gather(2, by_key)
         read, weights = relative_attention(
             query,
             key,
@@ -94,8 +99,8 @@ class MultiHeadAttention(nn.Module):
         output = hidden + self.drop(self.o_net(read.transpose(1, 2).flatten(2)))
         return output if self.pre_lnorm else self.layer_norm(output)
 
-    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries [B, T, H * K], keys and values [B, S, H * K]."""
+    def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries [B, H, T, K], keys and values [B, H, S, K] of the segment [B, T, D] and what lies before it."""
         raise NotImplementedError
 
     def distance_terms(self, positions: Any) -> DistanceTerms:
@@ -114,23 +119,32 @@ class JointProjectionAttention(MultiHeadAttention):
         super().__init__(config)
         self.qkv_net = nn.Linear(config.d_model, 3 * config.n_head * config.d_head, bias=False)
 
-    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values; the memory's queries are not computed if it can be helped.
+    def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values; the memory's queries and gradient are not computed if it can be helped.
 
         An adapter or a quantised layer in the place of `qkv_net` must be called as a whole, and so must offloaded
-        weights, which only come to the device of the context when their layer is called.
+        weights, which only come to the device of the segment when their layer is called.
         """
-        query_length = hidden.shape[1]
         if self.pre_lnorm:
-            context = self.layer_norm(context)
-            hidden = context[:, -query_length:] if hidden.shape != context.shape else context
-        whole = type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != context.device
-        if whole or hidden.shape == context.shape:
-            query, key, value = self.qkv_net(context).chunk(3, dim=-1)
-            return query[:, -query_length:], key, value
-        query_weight, key_value_weight = self.qkv_net.weight.tensor_split([self.n_head * self.d_head])
-        key, value = nn.functional.linear(context, key_value_weight).chunk(2, dim=-1)
-        return nn.functional.linear(hidden, query_weight), key, value
+            hidden = self.layer_norm(hidden)
+        if past is None:
+            query, key, value = self.qkv_net(hidden).chunk(3, dim=-1)
+            return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+        if self.pre_lnorm:
+            past = self.layer_norm(past)
+        if type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != hidden.device:
+            query, key, value = self.qkv_net(torch.cat([past, hidden], dim=1)).chunk(3, dim=-1)
+            query = query[:, -hidden.shape[1] :]
+            return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+        query, key, value = self.qkv_net(hidden).chunk(3, dim=-1)
+        key_value_weight = self.qkv_net.weight[self.n_head * self.d_head :]
+        past_key, past_value = nn.functional.linear(past, key_value_weight).chunk(2, dim=-1)
+        return self.split_heads(query), self._joined(past_key, key), self._joined(past_value, value)
+
+    def _joined(self, past: Tensor, segment: Tensor) -> Tensor:
+        """[B, M, H * K] and [B, T, H * K] -> [B, H, S, K], with heads first in memory as blocks of queries want it."""
+        parts = [self.split_heads(x).transpose(0, 1) for x in (past, segment)]
+        return torch.cat(parts, dim=2).transpose(0, 1)
 
 
 class TransformerXLAttention(JointProjectionAttention):
@@ -203,10 +217,11 @@ class AbsoluteAttention(MultiHeadAttention):
         self.q_net = nn.Linear(config.d_model, config.n_head * config.d_head, bias=False)
         self.kv_net = nn.Linear(config.d_model, 2 * config.n_head * config.d_head, bias=False)
 
-    def project(self, hidden: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values."""
+        context = hidden if past is None else torch.cat([past, hidden], dim=1)
         key, value = self.kv_net(self.layer_norm(context) if self.pre_lnorm else context).chunk(2, dim=-1)
-        return self.q_net(hidden), key, value
+        return self.split_heads(self.q_net(hidden)), self.split_heads(key), self.split_heads(value)
 
     def distance_terms(self, positions: None) -> DistanceTerms:
         """Return no terms."""

@@ -93,7 +93,7 @@ class DecodeStep(nn.Module):
         for layer, attention, key, value, distance_key in zip(
             self._layers(), self._attentions(), keys, values, self.distance_keys, strict=True
         ):
-            query, new_key, new_value = map(attention.split_heads, attention.project(hidden, hidden))
+            query, new_key, new_value = attention.project(hidden)
             key.index_copy_(2, place, new_key)
             value.index_copy_(2, place, new_value)
             content_bias, position_bias = attention.biases()

@@ -46,7 +46,7 @@ class DecoderLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden: Tensor,
-        context: Tensor,
+        past: Tensor | None,
         positions: Any,
         visible: Tensor,
         head_mask: Tensor | None = None,
@@ -58,5 +58,5 @@ class DecoderLayer(GradientCheckpointingLayer):
 
         The arguments are those of `MultiHeadAttention.forward`.
         """
-        hidden, weights = self.dec_attn(hidden, context, positions, visible, head_mask, need_weights, window, order)
+        hidden, weights = self.dec_attn(hidden, past, positions, visible, head_mask, need_weights, window, order)
         return self.pos_ff(hidden), weights

@@ -290,22 +290,22 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             hidden = self.drop(hidden)
         new_mems, hidden_states, attentions = [], [], []
         for i, layer in enumerate(self.layers):
-            if pasts is None:
-                context = hidden
-            else:
-                past = pasts[i]
+            past = None
+            if pasts is not None:
+                past = pasts[i] if memory_length else None
                 if self.attn_type == 3 or (self.attn_type == 2 and i == 0):
-                    past = past + arrangement.memory_rows(positions[i], memory_length)
+                    past = None if past is None else past + arrangement.memory_rows(positions[i], memory_length)
                     hidden = hidden + positions[i][memory_length:]
                 if self.attn_type == 2 and i == 0:
                     hidden = self.drop(hidden)
-                context = arrangement.context(torch.cat([past, hidden], dim=1) if memory_length else hidden)
                 if use_cache and self.mem_len > 0:
+                    context = hidden.detach() if past is None else torch.cat([past, hidden], dim=1).detach()
+                    context = arrangement.context(context)
                     new_mems.append(memory.remember(context, query_length, self.mem_len, self.ext_len))
             hidden_states.append(hidden)
             hidden, weights = layer(
                 hidden,
-                context,
+                past,
                 positions[i],
                 visible,
                 head_masks[i],
@@ -370,8 +370,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         rows = []
         for layer, past in zip(self.layers, pasts, strict=True):
             attention = cast(MultiHeadAttention, layer.dec_attn)
-            _, key, value = attention.project(past, past)
-            rows.append((attention.split_heads(key), attention.split_heads(value)))
+            rows.append(attention.project(past)[1:])
         return rows
 
     def _prepare_cache(self, cache: TransfoXLCache, mems: Sequence[Tensor] | None, batch_size: int) -> None:

@@ -44,19 +44,19 @@ def attention(
     A head mask may be applied to what a head has read, since it is one number for all its weights.
     """
     scale = 1 / math.sqrt(query.shape[-1])
-    content_query = query if content_bias is None else query + content_bias[:, None]
-    position_query = query if position_bias is None else query + position_bias[:, None]
     # Heads go first, because all rows of the batch meet the same distances; under autocast learned terms are float32.
     dtype = query.dtype
-    terms = (content_query * scale, position_query * scale, key, value)
-    rows = (x.to(dtype).transpose(0, 1).contiguous() for x in terms)
+    query, key, value = (x.to(dtype).transpose(0, 1).contiguous() for x in (query, key, value))
+    query = query * scale
+    biases = (content_bias, position_bias)
+    queries = (query if bias is None else query + (bias * scale).to(dtype)[:, None, None] for bias in biases)
     # One row more in front makes room for the shift, see `shift.shifted_distance_scores`.
     distances = torch.nn.functional.pad(distance_key.to(dtype), (0, 0, 1, 0))
     numbers = None
     if distance_bias is not None:
         numbers = torch.nn.functional.pad((distance_bias * scale).to(dtype), (1, 0))[:, None]
     blockwise = cast(Callable[..., Tensor], _BlockwiseAttention.apply)
-    read = blockwise(*rows, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
+    read = blockwise(*queries, key, value, distances, numbers, visible.transpose(0, 1), dropout).transpose(0, 1)
     return read if head_mask is None else read * head_mask.view(-1, 1, 1)
 
 
