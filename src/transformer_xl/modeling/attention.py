@@ -100,7 +100,7 @@ class MultiHeadAttention(nn.Module):
         return output if self.pre_lnorm else self.layer_norm(output)
 
     def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries [B, H, T, K], keys and values [B, H, S, K] of the segment [B, T, D] and what lies before it."""
+        """Return queries [B, H, T, K], keys and values [B, H, S, K] of memory [B, M, D] and segment [B, T, D]."""
         raise NotImplementedError
 
     def distance_terms(self, positions: Any) -> DistanceTerms:

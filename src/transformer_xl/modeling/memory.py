@@ -103,7 +103,7 @@ class ProjectedWindow(CacheLayerMixin):
 
     is_croppable = True
     supports_early_init = False
-    SLACK = 256
+    SLACK = 512
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class ProjectedWindow(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make room for windows of keys and values [B, H, any, K]."""
         batch_size, num_heads, added, head_size = key_states.shape
-        capacity = self.length + added + self.SLACK
+        capacity = max(self.length, added) + self.SLACK
         self.keys = key_states.new_zeros(batch_size, num_heads, head_size, capacity)
         self.values = value_states.new_zeros(batch_size, num_heads, capacity, head_size)
         self.is_initialized = True

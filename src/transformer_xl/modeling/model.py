@@ -430,13 +430,14 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         learned positions [S, D] (3).
         """
         if self.attn_type == 0 and cache is not None:
-            if not cache.distance_keys or cache.distance_keys[0].shape[-1] < key_length:
-                encodings = self.pos_emb(key_length, self.clamp_len, like)
+            # One more than there are keys, see `relative_attention`.
+            if not cache.distance_keys or cache.distance_keys[0].shape[-1] <= key_length:
+                encodings = self.pos_emb(key_length + 1, self.clamp_len, like)
                 cache.distance_keys = [
                     cast(TransformerXLAttention, layer.dec_attn).project_distances(encodings).mT.contiguous()
                     for layer in self.layers
                 ]
-            return [distance_key[..., -key_length:].mT for distance_key in cache.distance_keys]
+            return [distance_key[..., -key_length - 1 :].mT for distance_key in cache.distance_keys]
         if self.attn_type in (0, 2):
             encodings = self.pos_emb(key_length, self.clamp_len, like)
             return [self.drop(encodings) if self.attn_type == 0 else encodings] * self.n_layer

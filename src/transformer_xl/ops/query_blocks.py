@@ -25,6 +25,7 @@ class Block(NamedTuple):
     keys: slice
     distances: slice
     hidden: Tensor
+    edges: tuple[slice, ...]
 
 
 def attention(
@@ -41,17 +42,22 @@ def attention(
 ) -> Tensor:
     """Return what each query reads; arguments and result as in `reference.attention`, with terms of distance.
 
-    A head mask may be applied to what a head has read, since it is one number for all its weights.
+    A head mask may be applied to what a head has read, since it is one number for all its weights. `distance_key` may
+    have one more row in front, whose numbers do not matter: then nothing of it has to be copied.
     """
     scale = 1 / math.sqrt(query.shape[-1])
     # Heads go first, because all rows of the batch meet the same distances; under autocast learned terms are float32.
     dtype = query.dtype
-    query, key, value = (x.to(dtype).transpose(0, 1).contiguous() for x in (query, key, value))
+    query, key, value = (x.to(dtype).transpose(0, 1) for x in (query, key, value))
+    if query.shape[1] > 1:  # A single row is taken as it lies in memory.
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     query = query * scale
     biases = (content_bias, position_bias)
     queries = (query if bias is None else query + (bias * scale).to(dtype)[:, None, None] for bias in biases)
     # One row more in front makes room for the shift, see `shift.shifted_distance_scores`.
-    distances = torch.nn.functional.pad(distance_key.to(dtype), (0, 0, 1, 0))
+    distances = distance_key.to(dtype)
+    if distances.shape[1] == key.shape[2]:
+        distances = torch.nn.functional.pad(distances, (0, 0, 1, 0))
     numbers = None
     if distance_bias is not None:
         numbers = torch.nn.functional.pad((distance_bias * scale).to(dtype), (1, 0))[:, None]
@@ -70,7 +76,16 @@ def _blocks(visible: Tensor) -> Iterator[Block]:
         first = int(visible[:, :, start:stop, :last].any(dim=(0, 1, 2)).int().argmax())
         keys = slice(first, last)
         distances = slice(key_length - (last - first), key_length + 1)
-        yield Block(slice(start, stop), keys, distances, ~visible[:, :, start:stop, keys])
+        hidden = ~visible[:, :, start:stop, keys]
+        yield Block(slice(start, stop), keys, distances, hidden, _edges(hidden.any(dim=(0, 1, 2))))
+
+
+def _edges(hidden: Tensor) -> tuple[slice, ...]:
+    """Return where the keys lie of which some are hidden, boolean [s]: in front and behind, or anywhere."""
+    middle = (~hidden).nonzero()
+    if len(middle) and len(middle) == middle[-1] - middle[0] + 1:
+        return slice(0, int(middle[0])), slice(int(middle[-1]) + 1, None)
+    return (slice(None),)
 
 
 class _BlockwiseAttention(torch.autograd.Function):
@@ -107,12 +122,11 @@ class _BlockwiseAttention(torch.autograd.Function):
             raw = position_query[:, :, block.queries].flatten(1, 2) @ distances[:, block.distances].mT
             if numbers is not None:
                 raw += numbers[:, :, block.distances]
-            scores = torch.baddbmm(
-                _shifted(raw, block).flatten(0, 1),
-                content_query[:, :, block.queries].flatten(0, 1),
-                key[:, :, block.keys].flatten(0, 1).mT,
-            ).unflatten(0, key.shape[:2])
-            scores.masked_fill_(block.hidden, float("-inf"))
+            scores = _shifted(raw, block).flatten(0, 1)
+            queries, keys = content_query[:, :, block.queries], key[:, :, block.keys]
+            scores = torch.baddbmm(scores, queries.flatten(0, 1), keys.flatten(0, 1).mT).unflatten(0, key.shape[:2])
+            for edge in block.edges:
+                scores[..., edge].masked_fill_(block.hidden[..., edge], float("-inf"))
             weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
             mask = dropout_mask(weights, dropout) if dropout else None
             kept += [weights, mask]

@@ -34,7 +34,8 @@ def relative_attention(
         value: [B, H, S, K].
         visible: Boolean [1 or B, 1, T, S], True where attention is allowed; no row may be empty
             (`visibility.visible_positions` makes it).
-        distance_key: Projected distances r [H, S, K]; the last row is distance 0. None for absolute positions.
+        distance_key: Projected distances r [H, S, K]; the last row is distance 0. One more row in front, [H, 1 + S, K],
+            is room that blocks of queries can use. None for absolute positions.
         content_bias: u [H, K].
         position_bias: v [H, K].
         distance_bias: [H, S] (Shaw et al.).
@@ -48,7 +49,8 @@ def relative_attention(
 
     Source: Dai et al. 2019, section 3.3; `reference.attention` states the formula.
     """
-    terms = (query, key, value, visible, distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
+    distances = None if distance_key is None else distance_key[:, -key.shape[2] :]
+    terms = (query, key, value, visible, distances, content_bias, position_bias, distance_bias, dropout, head_mask)
     if need_weights or query.shape[2] == 1:
         return matrix_products.attention(*terms, need_weights=need_weights)
     if flexible and dropout == 0:
