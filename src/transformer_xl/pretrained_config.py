@@ -85,6 +85,9 @@ class TransfoXLConfig(PreTrainedConfig):
         "num_hidden_layers": "n_layer",
     }
 
+    # Without one, the text-generation pipeline of transformers puts a paragraph of its own before every prompt.
+    prefix = ""
+
     def __init__(
         self,
         vocab_size: int = 267735,

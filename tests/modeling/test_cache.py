@@ -105,7 +105,7 @@ def test_the_window_slides_on_when_its_buffer_is_full():
         output = model(segment, mems=mems)
         mems = output.mems
     torch.testing.assert_close(logits[:, -1], output.logits[:, -1], rtol=1e-4, atol=1e-4)
-    assert cache.windows[0].keys.shape[-1] < 300
+    assert cache.windows[0].keys.shape[-1] < 600
 
 
 @torch.no_grad()

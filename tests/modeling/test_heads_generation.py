@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from transformers.generation import BaseStreamer
+
+from transformer_xl import TransfoXLLMHeadModel
 
 from . import tiny_models
 from .tiny_models import ATTENTION_TYPES, INITIAL_MEMORIES, assert_close, random_ids
@@ -170,6 +173,19 @@ def test_generation_ends_where_it_is_told_to() -> None:
     end = written[2]
     stopped = generate(model, ids, eos_token_id=end, pad_token_id=0)[0, 4:].tolist()
     assert stopped == written[: written.index(end) + 1]
+
+
+def test_the_end_of_a_line_ends_no_text_unless_asked(tmp_path: Path) -> None:
+    model, ids = tiny_model(), random_ids(1, 4)
+    line_end = int(generate(model, ids)[0, 6])
+    model.config.eos_token_id = line_end  # As files of transformers 4 have it, which stops there.
+    model.save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    loaded = TransfoXLLMHeadModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(generate(loaded, ids), generate(model, ids))
+    assert generate(loaded, ids).shape == (1, 10)
+    assert generate(loaded, ids, eos_token_id=line_end, pad_token_id=0)[0, -1] == line_end
+    assert generate(loaded, ids, eos_token_id=line_end, pad_token_id=0).shape[1] <= 7
 
 
 @pytest.mark.parametrize("changes", [changes for changes in SETTINGS if changes != {"mem_len": 0}], ids=str)

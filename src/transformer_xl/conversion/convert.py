@@ -127,12 +127,9 @@ def _read(source: Path, kind: str | None) -> SourceModel:
 
 
 def _keep_generation_settings(model: Any, found: SourceModel, source: Path) -> None:
-    if not isinstance(model, GenerationMixin):
-        return
-    if found.already_split:
-        # <eos> is a line end there, and a text goes on after it.
-        model.generation_config.eos_token_id = None
-    elif (source / GENERATION_CONFIG_NAME).is_file():
+    # Of text that was split before, `<eos>` is a line end, whatever transformers 4 wrote down.
+    named = isinstance(model, GenerationMixin) and not found.already_split
+    if named and (source / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(source)
 
 

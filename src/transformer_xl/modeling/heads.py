@@ -47,6 +47,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         )
         self.trainer_compatible = getattr(config, "trainer_compatible", False)
         self._tied_weights_keys = self.tied_weights()
+        # The `<eos>` of this family's vocabularies is a line end, after which a text goes on.
+        self.generation_config.eos_token_id = None
         self.post_init()
 
     def tied_weights(self) -> dict[str, str]:
@@ -176,6 +178,12 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             losses = self.crit(hidden.flatten(0, 1), labels.flatten())
         losses = losses.view(labels.shape)
         return losses, losses.sum() / labels.ne(IGNORED_LABEL).sum().clamp(min=1)
+
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
+        """Take up the settings that came with a model; what only repeats its configuration ends no text."""
+        super().adjust_generation_fn(*args, **kwargs)
+        if self.generation_config._from_model_config:
+            self.generation_config.eos_token_id = None
 
     def _prepare_generated_length(
         self, generation_config: GenerationConfig, has_default_max_length: bool, *args: Any, **kwargs: Any

@@ -124,7 +124,8 @@ class _BlockwiseAttention(torch.autograd.Function):
                 raw += numbers[:, :, block.distances]
             scores = _shifted(raw, block).flatten(0, 1)
             queries, keys = content_query[:, :, block.queries], key[:, :, block.keys]
-            scores = torch.baddbmm(scores, queries.flatten(0, 1), keys.flatten(0, 1).mT).unflatten(0, key.shape[:2])
+            scores.baddbmm_(queries.flatten(0, 1), keys.flatten(0, 1).mT)
+            scores = scores.unflatten(0, key.shape[:2])
             for edge in block.edges:
                 scores[..., edge].masked_fill_(block.hidden[..., edge], float("-inf"))
             weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
