@@ -20,6 +20,7 @@ class Comparison:
     def __init__(self, peer: Path, threads: int, runs: int) -> None:
         self.peer, self.threads, self.runs = peer, threads, runs
         self.rows: list[dict[str, Any]] = []
+        self.title = ""
 
     @contextmanager
     def sides(self, size: Size) -> Iterator[tuple[Side, Side]]:
@@ -40,6 +41,7 @@ class Comparison:
                 peer.close()
 
     def section(self, title: str) -> None:
+        self.title = title
         print(f"\n{title}", flush=True)
 
     def row(self, what: str, spread: Spread | None = None, bar: str = "", **figures: float) -> None:
@@ -47,7 +49,15 @@ class Comparison:
         words = [f"{name.replace('_', ' ')} {figure:,.4g}" for name, figure in figures.items()]
         line = "  ".join([f"  {what:44}", *([str(spread)] if spread else []), *words, *([f"[{bar}]"] if bar else [])])
         print(line, flush=True)
-        self.rows.append({"what": what, "bar": bar, **figures, **({"seconds": spread.to_json()} if spread else {})})
+        self.rows.append(
+            {
+                "section": self.title,
+                "what": what,
+                "bar": bar,
+                **figures,
+                **({"seconds": spread.to_json()} if spread else {}),
+            }
+        )
 
     def require_equal(self, what: str, ours: Any, theirs: Any) -> None:
         """Refuse to measure two things that do not do the same."""

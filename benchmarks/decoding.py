@@ -17,18 +17,32 @@ PROMPT_LENGTH = 64
 
 
 def run(comparison: Comparison) -> None:
+    comparison.section("one token, published size, batch 1, greedy")
     with comparison.sides(PUBLISHED) as (ours, peer):
-        for batch_size, tokens, bar in ((1, 8, 18), (8, 3, 30)):
-            comparison.section(f"one token, published size, batch {batch_size}, greedy")
-            spreads = against_peer(comparison, ours, peer, batch_size, tokens, f"at least {bar} times")
-            if batch_size == 1:
-                against_memory(comparison, spreads["ours"])
-        comparison.section("one token, published size, int8 weights")
+        spreads = against_peer(comparison, ours, peer, 1, 8, "at least 18 times")
+    against_memory(comparison, spreads["ours"])
+
+
+def run_batch(comparison: Comparison) -> None:
+    comparison.section("one token, published size, batch 8, greedy")
+    with comparison.sides(PUBLISHED) as (ours, peer):
+        against_peer(comparison, ours, peer, 8, 2, "at least 30 times")
+
+
+def run_int8(comparison: Comparison) -> None:
+    comparison.section("one token, published size, int8 weights, batch 1, greedy")
+    with comparison.sides(PUBLISHED) as (ours, peer):
+        for side in (ours, peer):
+            side.ask("prompt", ids=prompt(1, PUBLISHED))
+        comparison.require_equal(
+            "greedy tokens in float32", *(side.ask("decode", num_tokens=4)["tokens"] for side in (ours, peer))
+        )
         ours.ask("quantize")
-        for batch_size in (1, 8):
-            ours.ask("prompt", ids=prompt(batch_size, PUBLISHED))
-            spread = take_turns({"int8": partial(seconds, ours, 20)}, comparison.runs)["int8"]
-            comparison.row(f"batch {batch_size}", spread, "at least 25 times at batch 1" if batch_size == 1 else "")
+        ours.ask("prompt", ids=prompt(1, PUBLISHED))
+        spreads = take_turns({"int8": partial(seconds, ours, 20), "peer": partial(seconds, peer, 4)}, comparison.runs)
+    comparison.row("peer, float32", spreads["peer"])
+    faster = spreads["peer"].median / spreads["int8"].median
+    comparison.row("ours, int8", spreads["int8"], "at least 25 times", times_faster=faster)
 
 
 def run_tiny(comparison: Comparison) -> None:

@@ -14,10 +14,12 @@ import datetime
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,6 +44,8 @@ def main() -> None:
 
     parts: dict[str, Callable[[Comparison], None]] = {
         "decoding": decoding.run,
+        "decoding_batch": decoding.run_batch,
+        "decoding_int8": decoding.run_int8,
         "tiny": decoding.run_tiny,
         "gpt2": decoding.run_gpt2,
         "scoring": scoring.run,
@@ -60,10 +64,13 @@ def main() -> None:
     for name in options.only or parts:
         parts[name](comparison)
 
+    print_ratios(comparison.rows)
     now = datetime.datetime.now(datetime.UTC)
     result = {
         "benchmark": "run",
         "date": now.isoformat(timespec="seconds"),
+        "parts": options.only or list(parts),
+        "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} cores",
         "threads": options.threads,
         "load_before": load,
         "versions": {
@@ -74,8 +81,26 @@ def main() -> None:
         "rows": comparison.rows,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{now:%Y-%m-%d-%H%M%S}-run.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    name = "-".join(options.only or ["all"])
+    (RESULTS / f"{now:%Y-%m-%d-%H%M%S}-{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
+
+
+def print_ratios(rows: list[dict[str, Any]]) -> None:
+    """Prints, once more and in one place, every figure that is held to a bar."""
+    print("\nfigures that are held to a bar")
+    for row in rows:
+        if row["bar"]:
+            figures = {name: value for name, value in row.items() if isinstance(value, float)}
+            words = ", ".join(f"{name.replace('_', ' ')} {figure:.3g}" for name, figure in figures.items())
+            print(f"  {row['section'][:72]:72}  {row['what'][:32]:32}  {words:28}  [{row['bar']}]")
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -17,18 +17,23 @@ SHAPES = {
 
 
 def run(comparison: Comparison) -> None:
-    for name, (size, batch_size, length, bar) in SHAPES.items():
-        comparison.section(f"training step with dropout: {name}")
-        ids = some_ids(size, batch_size, length)
-        with comparison.sides(size) as (ours, peer):
-            exact = [side.ask("train", ids=ids, targets=ids, dropout=False) for side in (ours, peer)]
-            comparison.require_close("loss without dropout", exact[0]["loss"], exact[1]["loss"])
-            for parameter, norm in exact[1]["norms"].items():
-                comparison.require_close(f"gradient of {parameter}", exact[0]["norms"][parameter], norm, 1e-3)
-            spreads = take_turns({side.name: partial(seconds, side, ids) for side in (peer, ours)}, comparison.runs)
-        faster = spreads["peer"].median / spreads["ours"].median
-        comparison.row("peer", spreads["peer"])
-        comparison.row("ours", spreads["ours"], f"at least {bar} times", times_faster=faster)
+    for name in SHAPES:
+        compare(comparison, name)
+
+
+def compare(comparison: Comparison, name: str) -> None:
+    size, batch_size, length, bar = SHAPES[name]
+    comparison.section(f"training step with dropout: {name}")
+    ids = some_ids(size, batch_size, length)
+    with comparison.sides(size) as (ours, peer):
+        exact = [side.ask("train", ids=ids, targets=ids, dropout=False) for side in (ours, peer)]
+        comparison.require_close("loss without dropout", exact[0]["loss"], exact[1]["loss"])
+        for parameter, norm in exact[1]["norms"].items():
+            comparison.require_close(f"gradient of {parameter}", exact[0]["norms"][parameter], norm, 1e-3)
+        spreads = take_turns({side.name: partial(seconds, side, ids) for side in (peer, ours)}, comparison.runs)
+    faster = spreads["peer"].median / spreads["ours"].median
+    comparison.row("peer", spreads["peer"])
+    comparison.row("ours", spreads["ours"], f"at least {bar} times", times_faster=faster)
 
 
 def some_ids(size: Size, batch_size: int, length: int) -> list[list[int]]:
