@@ -62,7 +62,7 @@ class Sampling:
             ids = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
         for token in self.never:
             scores = scores.masked_fill(ids == token, float("-inf"))
-        if candidates:
+        if candidates and self.never:
             scores, order = scores.topk(min(candidates, scores.shape[1]), dim=-1)
             ids = ids.gather(-1, order)
         if self.temperature == 0:
@@ -122,8 +122,7 @@ class Session:
         Raises:
             ValueError: The ids are not those of this many texts.
         """
-        ids = self._checked(ids)
-        for segment in ids.split(self.model.longest_segment, dim=1):
+        for segment in self._checked(ids).split(self.model.longest_segment, dim=1):
             self._note(segment, self._reader.hidden_states(segment))
         return self
 
@@ -162,7 +161,7 @@ class Session:
         for _ in range(num_tokens):
             with torch.no_grad():
                 token = sampling.draw(self.model, self._read_something(), self.generator)
-            self.feed(token[:, None])
+                self._note(token[:, None], self._reader.hidden_states(token[:, None]))
             yield token
 
     def fork(self) -> Session:

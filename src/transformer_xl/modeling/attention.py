@@ -46,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         hidden: Tensor,
         past: Tensor | None,
         positions: Any,
-        visible: Tensor,
+        visible: Tensor | None,
         head_mask: Tensor | None,
         need_weights: bool,
         window: ProjectedWindow | None = None,
@@ -58,7 +58,7 @@ class MultiHeadAttention(nn.Module):
             hidden: The segment [B, T, D].
             past: The memory [B, M, D], or None for none; with a window there is none.
             positions: What `distance_terms` of this type takes.
-            visible: Boolean [1 or B, 1, T, S], True where attention is allowed.
+            visible: Boolean [1 or B, 1, T, S], True where attention is allowed; None if a single query sees all.
             head_mask: [H] or None.
             need_weights: Whether to return the weights.
             window: Keys and values of past positions, to which the segment's are added; None if `past` has them.
@@ -81,7 +81,7 @@ class MultiHeadAttention(nn.Module):
             dropout=self.dropatt.p if self.training else 0.0,
             head_mask=head_mask,
             need_weights=need_weights,
-            flexible=self._is_flexible(),
+            flexible=query.shape[2] > 1 and self._is_flexible(),
         )
         return self.add(hidden, read), weights
 
@@ -109,7 +109,7 @@ class MultiHeadAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, S, H * K] -> [B, H, S, K]."""
-        return x.unflatten(-1, (self.n_head, self.d_head)).transpose(1, 2)
+        return x.view(x.shape[0], x.shape[1], self.n_head, self.d_head).transpose(1, 2)
 
 
 class JointProjectionAttention(MultiHeadAttention):

@@ -48,7 +48,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         hidden: Tensor,
         past: Tensor | None,
         positions: Any,
-        visible: Tensor,
+        visible: Tensor | None,
         head_mask: Tensor | None = None,
         need_weights: bool = False,
         window: ProjectedWindow | None = None,

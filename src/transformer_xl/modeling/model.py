@@ -279,9 +279,11 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         key_length = memory_length + query_length
         arrangement = self._arrangement(attention_mask, memory_exists, batch_size, memory_length, query_length)
         window = self.mem_len if self.same_length and self.mem_len > 0 else None
-        visible = visible_positions(
-            query_length, key_length, window=window, visible_keys=arrangement.exists, device=hidden.device
-        )
+        visible = None
+        if query_length > 1 or arrangement.exists is not None or (window is not None and key_length > window):
+            visible = visible_positions(
+                query_length, key_length, window=window, visible_keys=arrangement.exists, device=hidden.device
+            )
         positions = self._positions(key_length, hidden, cache)
         head_masks = self._head_masks(head_mask)
 

@@ -12,7 +12,7 @@ def relative_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Tensor,
+    visible: Tensor | None,
     *,
     distance_key: Tensor | None = None,
     content_bias: Tensor | None = None,
@@ -33,7 +33,7 @@ def relative_attention(
         key: [B, H, S, K].
         value: [B, H, S, K].
         visible: Boolean [1 or B, 1, T, S], True where attention is allowed; no row may be empty
-            (`visibility.visible_positions` makes it).
+            (`visibility.visible_positions` makes it). None if a single query sees all.
         distance_key: Projected distances r [H, S, K]; the last row is distance 0. One more row in front, [H, 1 + S, K],
             is room that blocks of queries can use. None for absolute positions.
         content_bias: u [H, K].
@@ -50,9 +50,10 @@ def relative_attention(
     Source: Dai et al. 2019, section 3.3; `reference.attention` states the formula.
     """
     distances = None if distance_key is None else distance_key[:, -key.shape[2] :]
-    terms = (query, key, value, visible, distances, content_bias, position_bias, distance_bias, dropout, head_mask)
-    if need_weights or query.shape[2] == 1:
-        return matrix_products.attention(*terms, need_weights=need_weights)
+    rest = (distances, content_bias, position_bias, distance_bias, dropout, head_mask)
+    if visible is None or need_weights or query.shape[2] == 1:
+        return matrix_products.attention(query, key, value, visible, *rest, need_weights=need_weights)
+    terms = (query, key, value, visible, *rest)
     if flexible and dropout == 0:
         return flex.attention(*terms[:-2], head_mask=head_mask), None
     if distance_key is not None and query.device.type == "cpu" and not torch.compiler.is_compiling():
