@@ -49,6 +49,7 @@ def main() -> None:
         "tiny": decoding.run_tiny,
         "gpt2": decoding.run_gpt2,
         "scoring": scoring.run,
+        "scoring_int8": scoring.run_int8,
         "precision": precision.run,
         "training": training_step.run,
         "sliding_window": sliding_window.run,

@@ -95,18 +95,20 @@ class Work:
         raise NotImplementedError
 
     def score(self, ids: list[int], segment_length: int) -> dict[str, Any]:
-        """Score a text in segments; return the seconds, and the nats of a token over what both sides score.
+        """Score a text in segments; return the seconds of each, and the nats of a token over what both sides score.
 
         The peer cannot score the last token of a segment.
         """
         tokens = torch.tensor([ids])
-        nats, count, began = 0.0, 0, time.perf_counter()
+        nats, count, seconds = 0.0, 0, []
         with torch.no_grad():
             for start in range(0, len(ids) - 1, segment_length):
                 piece = tokens[:, start : start + segment_length + 1]
+                began = time.perf_counter()
                 losses = self.losses(piece[:, :-1], piece[:, 1:])[:, : piece.shape[1] - 2]
+                seconds.append(time.perf_counter() - began)
                 nats, count = nats + losses.sum().item(), count + losses.numel()
-        return {"seconds": time.perf_counter() - began, "nats": nats / count}
+        return {"seconds": seconds, "nats": nats / count}
 
     def train(self, ids: list[list[int]], targets: list[list[int]], dropout: bool) -> dict[str, Any]:
         """Forward and backward once; return the seconds, the loss, and the norm of each parameter's gradient."""
