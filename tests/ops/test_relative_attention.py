@@ -178,6 +178,24 @@ def test_the_door_hands_every_term_on(implementation: str, terms: tuple[str, ...
     assert_like_the_reference(IMPLEMENTATIONS[implementation], Case(7, 3, terms, "padding"))
 
 
+@pytest.mark.parametrize("implementation", ["door", "door_with_weights", "query_blocks"])
+@pytest.mark.parametrize("query_length", [1, 7])
+def test_room_in_front_of_the_distances_changes_nothing(implementation: str, query_length: int) -> None:
+    def with_room(distance_key: Tensor, **terms: Tensor) -> Tensor:
+        row = torch.full_like(distance_key[:, :1], 3e4)
+        return IMPLEMENTATIONS[implementation](distance_key=torch.cat([row, distance_key], dim=1), **terms)
+
+    assert_like_the_reference(with_room, Case(query_length, 5, ALL_TERMS, "causal" if query_length == 1 else "window"))
+
+
+@pytest.mark.parametrize("terms", [TRANSFORMER_XL, SHAW, ABSOLUTE])
+def test_a_single_query_that_sees_all_needs_no_mask(terms: tuple[str, ...]) -> None:
+    tensors, visible = arguments(Case(1, 5, terms))
+    assert visible.all()
+    expected = relative_attention(visible=visible, **tensors)[0]
+    assert torch.equal(relative_attention(visible=None, **tensors)[0], expected)
+
+
 @pytest.mark.parametrize("attention", [matrix_products.attention, relative_attention])
 @pytest.mark.parametrize("mask", ["causal", "window", "padding"])
 def test_the_weights_are_those_of_the_reference(attention: Callable[..., Any], mask: str) -> None:
