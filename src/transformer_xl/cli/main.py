@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from transformer_xl.cli import convert, encode, evaluate, generate, train
-from transformer_xl.training.stopping import Stopped
+from transformer_xl.training.stopping import Stopped, is_first_process
 
 NAME = "transformer-xl"
 VERBS = {"encode": encode, "train": train, "evaluate": evaluate, "generate": generate, "convert": convert}
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{NAME}: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        print(f"\n{NAME}: {stop}", file=sys.stderr)
+        if is_first_process():
+            print(f"\n{NAME}: {stop}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt as interrupt:
         print(f"\n{NAME}: {interrupt or 'stopped'}", file=sys.stderr)

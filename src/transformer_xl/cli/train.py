@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from transformer_xl.cli.setting_options import option_name, option_of, settings_of
 from transformer_xl.training.recipes import RECIPES, changed
 from transformer_xl.training.settings import GROUPS, RunSettings, TextSettings, TrainingSettings
-from transformer_xl.training.stopping import Stopped
+from transformer_xl.training.stopping import Stopped, is_first_process
 
 SENTENCE = "Train a new model on a text and leave it in a folder."
 
@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> None:
         left = f"{options.out} can be gone on with (--resume)" if Path(options.out).exists() else "nothing was written"
         raise KeyboardInterrupt(f"stopped; {left}") from None
     words = loss_in_words(score.loss, settings.text.unit)
-    print(f"{options.out}: validation {words}, {score.tokens:,} tokens scored ({score.protocol})")
+    if is_first_process():
+        print(f"{options.out}: validation {words}, {score.tokens:,} tokens scored ({score.protocol})")
 
 
 def _run_settings(options: argparse.Namespace) -> RunSettings:

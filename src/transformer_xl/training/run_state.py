@@ -67,12 +67,12 @@ class Checkpoints:
         """
         unfinished = self.folder / f".step-{step}.unfinished"
         is_main = self.accelerator.is_main_process
-        if is_main:
-            self.folder.mkdir(exist_ok=True)
-            self._remove_unfinished()
-            unfinished.mkdir()
-        self.accelerator.wait_for_everyone()
         try:
+            if is_main:
+                self.folder.mkdir(exist_ok=True)
+                self._remove_unfinished()
+                unfinished.mkdir()
+            self.accelerator.wait_for_everyone()
             _write(unfinished, f"process-{self.accelerator.process_index}", own)
             if is_main:
                 for name, state in shared.items():

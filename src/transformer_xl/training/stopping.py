@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all those that a launcher such as torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Stopped(KeyboardInterrupt):
