@@ -84,7 +84,12 @@ class RunFolder:
 
     def write_description(self, settings: RunSettings, vocabulary: Vocabulary | TokenizerVocabulary) -> None:
         """Writes `settings.json`, which a run that goes on may have changed, `versions.json` and the tokenizer."""
-        settings.save(self.out)
+        with self._writing():
+            settings.save(self.out)
+            self._write_versions()
+            vocabulary.save(self.out)
+
+    def _write_versions(self) -> None:
         description = {"machine": platform.platform(), "python": platform.python_version()}
         for name in ("transformer-xl", "torch", "transformers", "accelerate", "numpy"):
             try:
@@ -92,7 +97,6 @@ class RunFolder:
             except PackageNotFoundError:
                 description[name] = "runs from its source, not installed"
         (self.out / "versions.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-        vocabulary.save(self.out)
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to `metrics.jsonl`."""
