@@ -1,8 +1,4 @@
-"""Bach's chorales as ids: Jsb16thSeparated.json[.gz] OUT [MINUTES].
-
-A note is the pitch of one voice in one sixteenth, or a rest; a chorale is its notes in the order soprano, alto, tenor,
-bass, sixteenth by sixteenth, with an id of its own before it.
-"""
+"""Bach's chorales as ids, four voices a sixteenth, an id before each chorale: Jsb16thSeparated.json.gz OUT [MINUTES]."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from transformer_xl.data.segments import Segments
 from transformer_xl.modeling.reading import Reader
@@ -20,20 +17,20 @@ from transformer_xl.training.run_folder import load_run
 from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
 
 file, out, minutes = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 6.0
-chorales = json.loads(gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes())
+chorales = json.loads(gzip.decompress(file.read_bytes()))
 notes = sorted({note for chorale in chorales["train"] for step in chorale for note in step})
-BEGIN, out_files = len(notes), {split: Path(f"{out}.{split}.npy") for split in ("train", "valid")}
-for split, name in out_files.items():
+BEGIN, files = len(notes), {split: Path(f"{out}.{split}.npy") for split in ("train", "valid")}
+for split, name in files.items():
     rows = [[BEGIN, *(notes.index(note) for step in chorale for note in step)] for chorale in chorales[split]]
     np.save(name, np.concatenate(rows).astype(np.uint8))
 
-text = TextSettings(*map(str, out_files.values()), unit="id", vocab_size=BEGIN + 1)
+text = TextSettings(*map(str, files.values()), unit="id", vocab_size=BEGIN + 1)
 model = ModelSettings(num_layers=4, width=128, inner_width=512, memory_length=256, dropout=0.2)
 training = TrainingSettings(segment_length=128, batch_size=8, minutes=minutes, learning_rate=2e-3, evaluations=5)
 train(RunSettings(text, model, training), out, show_progress=True)
 
-reader, nats, counted = Reader(load_run(out)[0]), 0.0, 0
-for segment in Segments(np.load(out_files["valid"]), batch_size=1, segment_length=128):
-    losses, is_note = reader.losses(segment.inputs, segment.targets).detach(), segment.targets.lt(BEGIN)
-    nats, counted = nats + losses[is_note].sum().item(), counted + int(is_note.sum())
-print(f"{nats / counted:.4f} nats for each of {counted:,} notes of the validation chorales")
+reader, losses = Reader(load_run(out)[0]), []
+with torch.no_grad():
+    for segment in Segments(np.load(files["valid"]), batch_size=1, segment_length=128):
+        losses.append(reader.losses(segment.inputs, segment.targets)[segment.targets < BEGIN])
+print(f"{torch.cat(losses).mean():.4f} nats for each of {len(torch.cat(losses)):,} notes of the validation chorales")
