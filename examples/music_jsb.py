@@ -1,4 +1,4 @@
-"""Bach's chorales as ids, four voices a sixteenth, an id before each chorale: Jsb16thSeparated.json.gz OUT [MINUTES]."""
+"""Bach's chorales as ids, four voices a sixteenth, one id before each: Jsb16thSeparated.json.gz OUT [MINUTES]."""
 
 from __future__ import annotations
 
