@@ -7,17 +7,18 @@ import sys
 from transformers import TrainingArguments
 
 from transformer_xl import Lanes, MemoryTrainer, TransfoXLConfig, TransfoXLLMHeadModel
-from transformer_xl.data.corpus import read_corpus
+from transformer_xl.data.corpus import encode_corpus
+from transformer_xl.data.text_settings import TextSettings
 from transformer_xl.generation import generate_text
 
 SOURCE, OUT, STEPS = sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 2000
 LANES, SEGMENT = 8, 64
 
-corpus = read_corpus(SOURCE, None, "char")
+corpus = encode_corpus(TextSettings(SOURCE, unit="char"), f"{OUT}/corpus")
 config = TransfoXLConfig(
     vocab_size=len(corpus.vocabulary), cutoffs=[], div_val=1, d_model=128, d_embed=128, n_head=4, d_head=32,
     d_inner=256, n_layer=4, mem_len=SEGMENT, clamp_len=-1, same_length=False, pre_lnorm=True, dropout=0.0,
-    initial_memory="empty", eos_token_id=None,
+    initial_memory="empty", eos_token_id=None, tgt_len=SEGMENT,
 )  # fmt: skip
 model = TransfoXLLMHeadModel(config)
 arguments = TrainingArguments(

@@ -13,6 +13,9 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
+# Trainer pins memory unless it is told not to, which only a GPU can use.
+pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning")
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
