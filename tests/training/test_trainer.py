@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +153,37 @@ def test_data_that_cannot_carry_a_memory_are_refused(tmp_path):
         trainer.train()
     with pytest.raises(ValueError, match="per_device_eval_batch_size=2"):
         trainer.evaluate(Lanes(IDS, 6, 16))
+
+
+PROGRAM = """
+import sys
+import torch
+torch.manual_seed(0)
+sys.path.insert(0, sys.argv[1])
+import test_trainer as here
+
+world = int(sys.argv[3])
+model = here.tiny_model()
+batch = {"per_device_train_batch_size": 4 // world, "per_device_eval_batch_size": 4 // world}
+arguments = here.arguments(sys.argv[2], learning_rate=0.5, num_train_epochs=2, max_grad_norm=0.0, **batch)
+lanes = [here.Lanes(here.IDS[:length], 4, 16) for length in (229, 201)]
+trainer = here.MemoryTrainer(model, arguments, train_dataset=lanes[0], eval_dataset=lanes[1])
+trainer.train()
+loss = trainer.evaluate()["eval_loss"]
+if trainer.is_world_process_zero():
+    print("loss", loss)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
+    losses = []
+    for world in (1, 2):
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+        arguments = [tmp_path / "program.py", Path(__file__).parent, tmp_path, world]
+        command = [sys.executable, "-W", "ignore", *launch, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        losses += [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert len(losses) == 2
