@@ -151,7 +151,10 @@ def writing(out: Path, step: int, file: str) -> Callable[[], bool]:
     """Whether a file of a checkpoint of this step or a later one is being written."""
 
     def is_written() -> bool:
-        unfinished = [path.parent.name for path in out.glob(f"checkpoints/.step-*.unfinished/{file}")]
+        try:
+            unfinished = [path.parent.name for path in out.glob(f"checkpoints/.step-*.unfinished/{file}")]
+        except FileNotFoundError:  # it got its name in between
+            return False
         return any(int(name.split("-")[1].split(".")[0]) >= step for name in unfinished)
 
     return is_written
@@ -167,16 +170,27 @@ def test_a_run_killed_in_the_middle_of_a_write_ends_as_one_that_was_never_killed
     assert_same(out, undisturbed)
 
 
+def after(out: Path, step: int, seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have gone since a step was done; step 0 is done at once."""
+
+    def is_over() -> bool:
+        metrics = out / "metrics.jsonl"
+        if step and not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
+            return False
+        time.sleep(seconds)
+        return True
+
+    return is_over
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(20))
 def test_a_run_killed_at_any_moments_ends_as_one_that_was_never_killed(moment, settings, undisturbed, tmp_path):
     draw = random.Random(moment)
     out = tmp_path / "out"
-    num_kills = 0
-    for _ in range(3):
-        end = time.monotonic() + draw.uniform(0, 6)
-        num_kills += killed(settings, out, lambda end=end: time.monotonic() > end)
-    assert num_kills
+    first, second = sorted(draw.sample(range(STEPS - 6), 2))
+    assert killed(settings, out, after(out, first, draw.uniform(0, 0.05 if first else 0.5)))
+    killed(settings, out, after(out, second, draw.uniform(0, 0.2)))
     train(settings, out, resume=True)
     assert_same(out, undisturbed)
 
@@ -257,6 +271,13 @@ def test_a_corpus_elsewhere_may_move_but_not_change(settings, undisturbed, tmp_p
         train(other, tmp_path / "out", resume=True, allow_changes=True)
     train(moved, tmp_path / "out", resume=True, allow_changes=True)
     assert content(tmp_path / "out") == content(undisturbed)
+
+
+def test_a_run_that_was_killed_before_its_first_step_begins_anew(settings, undisturbed, tmp_path):
+    RunFolder(tmp_path / "out").claim(settings)
+    (tmp_path / "out" / "settings.json").rename(tmp_path / "out" / ".settings.json.unfinished")
+    train(settings, tmp_path / "out", resume=True)
+    assert_same(tmp_path / "out", undisturbed)
 
 
 def test_a_run_that_was_killed_while_its_text_was_encoded_begins_anew(settings, undisturbed, tmp_path):

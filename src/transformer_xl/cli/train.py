@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from transformer_xl.cli.setting_options import option_name, option_of, settings_of
 from transformer_xl.training.recipes import RECIPES, changed
-from transformer_xl.training.settings import GROUPS, RunSettings, TextSettings, TrainingSettings
+from transformer_xl.training.settings import GROUPS, RunSettings, TextSettings, TrainingSettings, is_untouched
 from transformer_xl.training.stopping import Stopped, is_first_process
 
 SENTENCE = "Train a new model on a text and leave it in a folder."
@@ -70,7 +70,7 @@ def _run_settings(options: argparse.Namespace) -> RunSettings:
     given = {name: value for name, value in vars(options).items() if name in _annotations()}
     given |= dict(_assignment(text) for text in options.set)
     out = Path(options.out)
-    if options.resume and out.is_dir() and any(out.iterdir()):
+    if options.resume and not is_untouched(out):
         return changed(RunSettings.load(out), **given)
     if options.recipe is not None:
         return changed(RECIPES[options.recipe](given.pop("data", None)), **given)

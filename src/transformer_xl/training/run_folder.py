@@ -22,7 +22,7 @@ from transformer_xl.modeling.heads import TransfoXLLMHeadModel
 from transformer_xl.pretrained_config import TransfoXLConfig
 from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary, load_vocabulary
 from transformer_xl.text.vocabulary import Vocabulary
-from transformer_xl.training.settings import RunSettings
+from transformer_xl.training.settings import RunSettings, is_untouched
 
 METRICS_FILE = "metrics.jsonl"
 UNFINISHED = ".unfinished"
@@ -47,7 +47,7 @@ class RunFolder:
     @property
     def is_new(self) -> bool:
         """Whether there is nothing in it."""
-        return not self.out.is_dir() or not any(self.out.iterdir())
+        return is_untouched(self.out)
 
     def claim(self, settings: RunSettings) -> None:
         """Makes the folder for a new run and writes its settings there.

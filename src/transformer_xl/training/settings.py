@@ -18,6 +18,7 @@ from transformer_xl.setting_fields import setting as _setting
 __all__ = ["ModelSettings", "RunSettings", "TextSettings", "TrainingSettings"]
 
 FILE_NAME = "settings.json"
+UNFINISHED_FILE_NAME = f".{FILE_NAME}.unfinished"
 OPTIMIZERS = ("adamw", "adam", "sgd", "adagrad", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant", "plateau")
 AVERAGES = ("none", "mean", "exponential")
@@ -225,7 +226,7 @@ class RunSettings:
 
     def save(self, folder: Path) -> None:
         """Writes `settings.json` into a folder."""
-        path = folder / f".{FILE_NAME}.unfinished"
+        path = folder / UNFINISHED_FILE_NAME
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
         path.replace(folder / FILE_NAME)
 
@@ -250,6 +251,11 @@ class RunSettings:
 
 
 GROUPS: dict[str, type[Any]] = {"text": TextSettings, "model": ModelSettings, "training": TrainingSettings}
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what is left of a run that was killed before its settings were whole."""
+    return not folder.is_dir() or all(path.name == UNFINISHED_FILE_NAME for path in folder.iterdir())
 
 
 def refuse_changes(before: RunSettings, now: RunSettings, allowed: bool) -> None:
