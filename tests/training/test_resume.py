@@ -31,6 +31,14 @@ def do_not_wait_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(autouse=True)
+def heed_ctrl_c():
+    """Programs that a shell starts in the background ignore it, and so would the tests there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> RunSettings:
     """A run that draws random numbers, carries memory from step to step and reads its text more than once."""
