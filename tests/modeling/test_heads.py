@@ -98,6 +98,21 @@ def test_one_token_has_nothing_to_predict_within_its_segment() -> None:
     assert output.loss.item() == 0
 
 
+@pytest.mark.parametrize("changes", [{"div_val": 1}, {"cutoffs": [], "div_val": 1}, {"div_val": 1, "d_embed": 32}])
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_matrix_of_inputs_and_outputs_gets_both_gradients_in_one(changes: dict[str, Any], is_training: bool) -> None:
+    tied, apart = (tiny_model(tie_word_embeddings=tie, **changes).train(is_training) for tie in (True, False))
+    inputs, outputs = apart.transformer.word_emb.emb_layers[0], apart.crit.out_layers[0]
+    apart.load_state_dict(tied.state_dict())
+    ids = random_ids(2, 9)
+    for model in (tied, apart):
+        torch.manual_seed(0)
+        model(ids, labels=ids).loss.backward()
+    gradient = tied.crit.out_layers[0].weight.grad
+    assert gradient.layout is torch.strided
+    assert_close(gradient, inputs.weight.grad + outputs.weight.grad)
+
+
 @pytest.mark.parametrize("name", ["labels", "shift_labels"])
 @pytest.mark.parametrize("wrong", [VOCABULARY, -1, -101])
 def test_a_label_outside_the_vocabulary_is_named_with_its_place(name: str, wrong: int) -> None:

@@ -74,17 +74,24 @@ class AdaptiveEmbedding(nn.Module):
             nn.Parameter(torch.randn(d_proj, width) * width**-0.5) for width in projected_widths
         )
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, matrix: Tensor | None = None) -> Tensor:
         """Return the embeddings scaled by the square root of D: ids [...] -> [..., D].
 
         Every band is looked up for every token, which costs little and keeps shapes static and each band in the graph.
+
+        Args:
+            input_ids: Token ids.
+            matrix: The one matrix of all tokens as `ops.shared_matrix` gives it for the lookup, [V, E] (div_val 1).
 
         Raises:
             ValueError: An id lies outside the vocabulary (seen on the CPU only; a GPU stops with an assertion).
         """
         check_token_ids("input_ids", input_ids, self.n_token)
         if self.div_val == 1:
-            embedded = self.emb_layers[0](input_ids)
+            if matrix is None:
+                embedded = self.emb_layers[0](input_ids)
+            else:
+                embedded = nn.functional.embedding(input_ids, matrix, sparse=True)
             if self.emb_projs:
                 embedded = nn.functional.linear(embedded, self.emb_projs[0])
             return embedded * self.emb_scale
@@ -144,12 +151,14 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             nn.Parameter(torch.randn(d_proj, width) * d_proj**-0.5) for width in projected_widths
         )
 
-    def forward(self, hidden: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, labels: Tensor, matrix: Tensor | None = None) -> Tensor:
         """Return the negative log-likelihood of each label in nats, in float32 and in the order of the labels.
 
         Args:
             hidden: [N, D].
             labels: Token ids [N]; -100 where there is nothing to predict.
+            matrix: The one matrix of all tokens as `ops.shared_matrix` gives it for the scores, [V, E]; only where
+                `has_one_gradient`.
 
         Returns:
             [N], 0 where the label is -100. A cluster without labels takes part with no rows, so that all parameters
@@ -165,7 +174,7 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             inside = (labels >= band.start) & (labels < band.stop)
             columns = torch.where(inside, self.bands[0].stop + i, columns)
             places.append(inside.nonzero().squeeze(-1))
-        scores = self._scores([hidden, *(hidden.index_select(0, rows) for rows in places)])
+        scores = self._scores([hidden, *(hidden.index_select(0, rows) for rows in places)], matrix)
         losses = nn.functional.cross_entropy(next(scores).float(), columns, reduction="none")
         losses = losses.masked_fill(labels == IGNORED_LABEL, 0)
         for band, rows, logits in zip(self.bands[1:], places, scores, strict=True):
@@ -190,13 +199,17 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
         losses = sampled_losses(hidden, labels.clamp(min=0), layer.weight, layer.bias, candidates, num_samples)
         return losses.masked_fill(labels == IGNORED_LABEL, 0)
 
-    def _scores(self, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    @property
+    def has_one_gradient(self) -> bool:
+        """Whether the loss gives the matrix of all bands its gradient in one piece."""
+        if self.div_val > 1 or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        return not torch.is_autocast_enabled(self._output_layer(0).weight.device.type)
+
+    def _scores(self, inputs: Sequence[Tensor], matrix: Tensor | None) -> Iterator[Tensor]:
         """Yield the scores of each band for its rows of hidden states, as `band_logits` would give them."""
-        parameters = self._band_parameters()
-        gradient_in_one = (
-            self.div_val == 1 and torch.is_grad_enabled() and not torch.is_autocast_enabled(inputs[0].device.type)
-        )
-        if not gradient_in_one or torch.compiler.is_compiling():
+        if not self.has_one_gradient:
+            parameters = self._band_parameters()
             for i, rows in enumerate(inputs):
                 yield self._logits(i, rows, *parameters[i])
             return
@@ -204,7 +217,8 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             pairs = zip(inputs, self.out_projs, strict=True)
             inputs = [nn.functional.linear(rows, projection.T) for rows, projection in pairs]
         layer = self._output_layer(0)
-        head, *tails = banded_linear(inputs, layer.weight, layer.bias, [band.size for band in self.bands])
+        weight = layer.weight if matrix is None else matrix
+        head, *tails = banded_linear(inputs, weight, layer.bias, [band.size for band in self.bands])
         yield self._with_clusters(head, inputs[0])
         yield from tails
 

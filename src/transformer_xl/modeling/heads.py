@@ -16,6 +16,7 @@ from transformer_xl.modeling.adaptive import IGNORED_LABEL, ProjectedAdaptiveLog
 from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.model import TransfoXLModel, TransfoXLPreTrainedModel
 from transformer_xl.modeling.outputs import TransfoXLLMHeadModelOutput, TransfoXLSequenceClassifierOutputWithPast
+from transformer_xl.ops.shared_matrix import shared_matrix
 from transformer_xl.pretrained_config import TransfoXLConfig
 
 LONGEST_SEGMENT = 512
@@ -120,6 +121,10 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             ValueError: Both kinds of labels, labels of another shape than the segment, or an id outside the vocabulary.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
+        matrix = None
+        if inputs_embeds is None and input_ids is not None and self._has_shared_gradient(labels, shift_labels):
+            lookup, matrix = shared_matrix(self.crit.out_layers[0].weight)
+            input_ids, inputs_embeds = None, self.transformer.embedded(input_ids, lookup)
         body = self.transformer(
             input_ids,
             mems,
@@ -137,9 +142,9 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if labels is not None and shift_labels is not None:
             raise ValueError("Give either labels, which are shifted inside, or shift_labels, which are not; not both.")
         if labels is not None:
-            losses, loss = self._losses(hidden, labels, shifted=False)
+            losses, loss = self._losses(hidden, labels, matrix, shifted=False)
         if shift_labels is not None:
-            losses, loss = self._losses(hidden, shift_labels, shifted=True)
+            losses, loss = self._losses(hidden, shift_labels, matrix, shifted=True)
         if logits_to_keep is not None or loss is None:
             scores = self.crit.log_prob(_kept(hidden, 0 if logits_to_keep is None else logits_to_keep))
         output = TransfoXLLMHeadModelOutput(
@@ -160,7 +165,23 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             fields = (losses, scores_or_nothing, *rest, loss)
         return tuple(field for field in (*fields, body.past_key_values) if field is not None)
 
-    def _losses(self, hidden: Tensor, labels: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
+    def _has_shared_gradient(self, *labels: Tensor | None) -> bool:
+        """Return whether inputs and outputs have one matrix, and the losses of these labels its gradient in one piece.
+
+        An adapter or a quantised layer in the place of an end must be called as a whole.
+        """
+        embedding, output = self.transformer.word_emb.emb_layers[0], self.crit.out_layers[0]
+        return (
+            any(kind is not None for kind in labels)
+            and self.crit.has_one_gradient
+            and not (self.training and self.config.sample_softmax > 0)
+            and type(embedding) is nn.Embedding
+            and embedding.weight is output.weight
+            and output.weight.requires_grad
+            and output.weight.device.type == "cpu"
+        )
+
+    def _losses(self, hidden: Tensor, labels: Tensor, matrix: Tensor | None, shifted: bool) -> tuple[Tensor, Tensor]:
         """Return the loss of each label, [B, T] or [B, T - 1] if they have yet to be shifted, and their mean."""
         name = "shift_labels" if shifted else "labels"
         if labels.shape != hidden.shape[:2]:
@@ -175,7 +196,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if self.training and self.config.sample_softmax > 0:
             losses = self.crit.sampled(hidden.flatten(0, 1), labels.flatten(), self.config.sample_softmax)
         else:
-            losses = self.crit(hidden.flatten(0, 1), labels.flatten())
+            losses = self.crit(hidden.flatten(0, 1), labels.flatten(), matrix)
         losses = losses.view(labels.shape)
         return losses, losses.sum() / labels.ne(IGNORED_LABEL).sum().clamp(min=1)
 

@@ -21,7 +21,7 @@ class PositionwiseFeedForward(nn.Module):
         self.pre_lnorm = config.pre_lnorm
         self.CoreNet = nn.Sequential(
             nn.Linear(config.d_model, config.d_inner),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             dropout_layer(config.locked_feed_forward_dropout, config.dropout),
             nn.Linear(config.d_inner, config.d_model),
             dropout_layer(config.locked_feed_forward_dropout, config.dropout),

@@ -262,7 +262,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         use_cache = self.config.use_cache if use_cache is None else use_cache
 
-        hidden = self._embedded(cast(Tensor, input_ids)) if inputs_embeds is None else inputs_embeds
+        hidden = self.embedded(cast(Tensor, input_ids)) if inputs_embeds is None else inputs_embeds
         batch_size, query_length, _ = hidden.shape
         if query_length == 0:
             raise ValueError("The segment is empty: give at least one token in each row.")
@@ -328,8 +328,15 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         )
         return output if return_dict else output.to_tuple()
 
-    def _embedded(self, input_ids: Tensor) -> Tensor:
-        return self.drop_words(self.word_emb(input_ids), input_ids, self.word_emb.n_token)
+    def embedded(self, input_ids: Tensor, matrix: Tensor | None = None) -> Tensor:
+        """Return the embeddings that `forward` takes as `inputs_embeds`: [B, T] -> [B, T, D].
+
+        Args:
+            input_ids: Token ids.
+            matrix: See `AdaptiveEmbedding.forward`.
+        """
+        embedded = self.word_emb(input_ids) if matrix is None else self.word_emb(input_ids, matrix)
+        return self.drop_words(embedded, input_ids, self.word_emb.n_token)
 
     @property
     def has_cache(self) -> bool:
