@@ -12,8 +12,9 @@ from keras import ops
 from transformer_xl.keras import cross_entropy
 from transformer_xl.keras.adaptive import KerasAdaptiveEmbedding
 from transformer_xl.keras.cross_entropy import selected_losses
+from transformer_xl.keras.heads import KerasTransfoXLLMHeadModel
 
-from .chain import GradientSum, assert_equal_numbers
+from .chain import GradientSum, assert_equal_numbers, small_config
 
 
 def test_the_embedding_has_the_arguments_of_transformers_4_and_a_configuration() -> None:
@@ -33,6 +34,27 @@ def test_the_embedding_is_a_layer_of_functional_models(div_val: int) -> None:
     model = keras.Model(inputs, embedding(inputs))
     ids = np.array([[3, 99, 39]])
     assert_equal_numbers(model(ids), embedding(ids), "embeddings")
+
+
+@pytest.mark.parametrize("div_val", [1, 2])
+def test_the_likeliest_token_is_that_of_all_and_no_band_is_computed_in_vain(
+    div_val: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keras.utils.set_random_seed(1)
+    model = KerasTransfoXLLMHeadModel(small_config(div_val=div_val, init_std=0.6))
+    crit, embedding = model.crit, model.transformer.word_emb
+    hidden = np.random.default_rng(0).standard_normal((200, model.config.d_model)).astype("float32")
+    expected = ops.argmax(crit(hidden, embedding=embedding), axis=-1)
+    bands = {int(i) for i in np.digitize(ops.convert_to_numpy(expected), model.config.cutoffs)}
+    assert bands == set(range(len(crit.bands))), "rows whose likeliest token is common, and rows where it is rare"
+    assert_equal_numbers(crit.likeliest(hidden, embedding), expected, "tokens")
+    crit.cluster_bias.assign(np.full(crit.cluster_bias.shape, -100.0))
+    computed = []
+    band_logits = crit.band_logits
+    monkeypatch.setattr(crit, "band_logits", lambda i, *rest: computed.append(i) or band_logits(i, *rest))
+    crit.likeliest(hidden, embedding)
+    if keras.config.backend() == "torch":
+        assert computed == [0], "other backends look at all branches and run one"
 
 
 class Losses(keras.Model):

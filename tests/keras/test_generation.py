@@ -63,13 +63,13 @@ def test_writing_goes_on_from_a_memory() -> None:
 
 def test_the_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = []
-    predict = generation.Writer._predict
+    read_one = generation.Writer._read_one
 
     def counted(self: Any, *arguments: Any) -> Any:
         traced.append(1)
-        return predict(self, *arguments)
+        return read_one(self, *arguments)
 
-    monkeypatch.setattr(generation.Writer, "_predict", counted)
+    monkeypatch.setattr(generation.Writer, "_read_one", counted)
     model = language_model()
     model.generate(random_ids(2, 3), max_new_tokens=12, temperature=0.7, seed=1)
     traces = len(traced)
@@ -95,8 +95,8 @@ def test_choices_follow_the_probabilities() -> None:
     lots = ops.convert_to_tensor((np.arange(1000, dtype="float32") + 0.5) / 1000)
 
     def shares(**sampling: Any) -> list[float]:
-        choose = generation.Sampling(True, sampling.get("top_k", 0), "top_p" in sampling).choose
-        chosen = ops.convert_to_numpy(choose(scores, 1.0, sampling.get("top_p", 1.0), lots))
+        draw = generation.Sampling(True, sampling.get("top_k", 0), "top_p" in sampling).draw
+        chosen = ops.convert_to_numpy(draw(scores, 1.0, sampling.get("top_p", 1.0), lots))
         return [float((chosen == token).mean()) for token in range(4)]
 
     np.testing.assert_allclose(shares(), [0.1, 0.2, 0.3, 0.4], atol=2e-3)

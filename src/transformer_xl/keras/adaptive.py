@@ -6,6 +6,7 @@ Grave et al. 2017 (adaptive softmax), Baevski & Auli 2019 (adaptive input).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -233,6 +234,33 @@ class AdaptiveLogSoftmax(keras.layers.Layer):
             cluster = head[..., shortlist + i - 1 : shortlist + i] - normaliser
             parts.append(scores + (cluster - ops.logsumexp(scores, axis=-1, keepdims=True)))
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    def likeliest(self, hidden: Any, embedding: KerasAdaptiveEmbedding) -> Any:
+        """Return the token of the highest score in each row: [N, D] -> int32 [N].
+
+        A tail band is computed only if one of its tokens may be likelier than the best before it, in any row: none is
+        likelier than its cluster.
+        """
+        shortlist = self.bands[0].size
+        head = self.band_logits(0, hidden, embedding)
+        best = ops.max(head[:, :shortlist], axis=-1)
+        tokens = ops.cast(ops.argmax(head[:, :shortlist], axis=-1), "int32")
+        for i, band in enumerate(self.bands[1:], start=1):
+            cluster = head[:, shortlist + i - 1]
+            best, tokens = ops.cond(
+                ops.any(cluster > best),
+                partial(self._best_of_band, i, band, hidden, embedding, cluster, best, tokens),
+                lambda found=(best, tokens): found,
+            )
+        return tokens
+
+    def _best_of_band(
+        self, i: int, band: Band, hidden: Any, embedding: KerasAdaptiveEmbedding, cluster: Any, best: Any, tokens: Any
+    ) -> tuple[Any, Any]:
+        scores = self.band_logits(i, hidden, embedding)
+        highest = cluster + ops.max(scores, axis=-1) - ops.logsumexp(scores, axis=-1)
+        found = ops.cast(ops.argmax(scores, axis=-1), "int32") + band.start
+        return ops.maximum(best, highest), ops.where(highest > best, found, tokens)
 
     def label_losses(self, hidden: Any, embedding: KerasAdaptiveEmbedding, labels: Any) -> Any:
         """Return the negative log-likelihood of each label: hidden states [N, D], labels [N] -> [N]."""

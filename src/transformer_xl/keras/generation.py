@@ -32,10 +32,8 @@ class Sampling(NamedTuple):
     top_k: int
     has_top_p: bool
 
-    def choose(self, scores: Any, temperature: Any, top_p: Any, lot: Any) -> Any:
+    def draw(self, scores: Any, temperature: Any, top_p: Any, lot: Any) -> Any:
         """Return a token for each row of log-probabilities [B, V], by its lot in [0, 1), [B]."""
-        if not self.draws:
-            return ops.cast(ops.argmax(scores, axis=-1), "int32")
         scores = scores / temperature
         if self.top_k:
             scores = _at_least(scores, ops.top_k(scores, self.top_k)[0][:, -1:])
@@ -98,13 +96,13 @@ class Writer(keras.Model):
         return self._read(inputs) if "input_ids" in inputs else self._write(inputs)
 
     def _read(self, inputs: dict[str, Any]) -> Any:
-        body, model = self.language_model.transformer, self.language_model
+        body = self.language_model.transformer
         mask = ops.cast(inputs["attention_mask"], "bool")
         mems = ops.unstack(inputs["mems"], axis=0) if "mems" in inputs else None
         reading = body(input_ids=inputs["input_ids"], mems=mems, attention_mask=mask)
         self._keep(reading.mems)
         hidden = taken(reading.hidden, last_tokens(mask)[:, None])
-        token = self._next(model.crit(hidden[:, 0], embedding=body.word_emb), inputs, self._draw(1)[0])
+        token = self._next(hidden[:, 0], inputs, self._draw(1)[0])
         token, finished = self._ended(token, ops.zeros((self.batch_size,), "bool"), inputs)
         self.token.assign(token)
         self.finished.assign(finished)
@@ -143,8 +141,8 @@ class Writer(keras.Model):
 
         def step(i: Any, carried: list[Any]) -> list[Any]:
             keys, contents, exists, place, token, finished, tokens = carried
-            keys, contents, exists, scores = self._predict(keys, contents, exists, place, token, distance_keys)
-            token, finished = self._ended(self._next(scores, inputs, lots[i]), finished, inputs)
+            keys, contents, exists, hidden = self._read_one(keys, contents, exists, place, token, distance_keys)
+            token, finished = self._ended(self._next(hidden, inputs, lots[i]), finished, inputs)
             tokens = ops.slice_update(tokens, (0, i), token[:, None])
             return [keys, contents, exists, (place + 1) % exists.shape[1], token, finished, tokens]
 
@@ -155,10 +153,10 @@ class Writer(keras.Model):
             variable.assign(value)
         return tokens
 
-    def _predict(
+    def _read_one(
         self, keys: list[Any], contents: list[Any], exists: Any, place: Any, token: Any, distance_keys: list[Any]
     ) -> tuple[list[Any], list[Any], Any, Any]:
-        """Return the ring after one more token, and the log-probabilities of the next [B, V]."""
+        """Return the ring after one more token, and the hidden state that predicts the next [B, D]."""
         body = self.language_model.transformer
         num_places = exists.shape[1]
         places = ops.arange(num_places, dtype="int32")
@@ -180,13 +178,16 @@ class Writer(keras.Model):
             scores = attention.content_scores(query, keys[i], content_bias) + ops.take(by_distance, distance, axis=-1)
             weights = attention.weigh(scores, visible[:, None, None, :])
             hidden = layer.pos_ff(attention.joined(hidden, ops.matmul(weights, contents[i])))
-        return keys, contents, exists, self.language_model.crit(hidden[:, 0], embedding=body.word_emb)
+        return keys, contents, exists, hidden[:, 0]
 
     def _draw(self, num_tokens: int) -> Any:
         return keras.random.uniform((num_tokens, self.batch_size), seed=self.lots)
 
-    def _next(self, scores: Any, inputs: dict[str, Any], lot: Any) -> Any:
-        return self.sampling.choose(scores, inputs["temperature"], inputs["top_p"], lot)
+    def _next(self, hidden: Any, inputs: dict[str, Any], lot: Any) -> Any:
+        crit, embedding = self.language_model.crit, self.language_model.transformer.word_emb
+        if not self.sampling.draws:
+            return crit.likeliest(hidden, embedding)
+        return self.sampling.draw(crit(hidden, embedding=embedding), inputs["temperature"], inputs["top_p"], lot)
 
     def _ended(self, token: Any, finished: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """Return the token, or padding in rows that have ended, and which rows have ended now."""
