@@ -123,8 +123,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         matrix = None
         if inputs_embeds is None and input_ids is not None and self._has_shared_gradient(labels, shift_labels):
-            lookup, matrix = shared_matrix(self.crit.out_layers[0].weight)
-            input_ids, inputs_embeds = None, self.transformer.embedded(input_ids, lookup)
+            lookup, matrix = shared_matrix(cast(Tensor, self.crit.out_layers[0].weight))
+            inputs_embeds, input_ids = self.transformer.embedded(input_ids, lookup), None
         body = self.transformer(
             input_ids,
             mems,
