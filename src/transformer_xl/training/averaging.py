@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from transformer_xl.training.run_state import fill, whole
+from transformer_xl.training.shares import fill, whole
 
 
 class Averaging:
@@ -43,8 +43,9 @@ class Averaging:
         if self.count == 1:
             self._averages = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
             return
+        current = [self._parameters[name].detach() for name in self._averages]
         weight = 1 / self.count if self.decay is None else 1 - self.decay
-        torch._foreach_lerp_([*self._averages.values()], self._current(self._averages), weight)
+        torch._foreach_lerp_([*self._averages.values()], current, weight)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -63,16 +64,12 @@ class Averaging:
         """The count, and the averages by the names of the parameters, whole in all processes."""
         return {"count": self.count, "averages": {name: whole(average) for name, average in self._averages.items()}}
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what `state_dict` gave."""
         self.count = state["count"]
         self._averages = {name: torch.empty_like(self._parameters[name].detach()) for name in state["averages"]}
         for name, average in self._averages.items():
             fill(average, state["averages"][name])
-
-    def _current(self, names: Iterable[str]) -> list[Tensor]:
-        return [self._parameters[name].detach() for name in names]
 
     @torch.no_grad()
     def _fill(self, values: dict[str, Tensor]) -> None:

@@ -18,8 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
-from transformer_xl.training.run_state import whole
 from transformer_xl.training.settings import TrainingSettings
+from transformer_xl.training.shares import fill_weights, whole_weights
 
 STEPS_BETWEEN_AGREEMENTS = 5
 PRECISION_NAMES = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -107,11 +107,8 @@ def whole_model(accelerator: Accelerator, model: torch.nn.Module) -> TransfoXLLM
         return unwrapped
     with torch.random.fork_rng():
         copy = TransfoXLLMHeadModel(unwrapped.config)
+    fill_weights(copy, whole_weights(unwrapped))
     copy.to(accelerator.device)
-    weights = dict(unwrapped.named_parameters())
-    with torch.no_grad():
-        for name, target in copy.named_parameters():
-            target.copy_(whole(weights[name]))
     return copy
 
 

@@ -22,6 +22,7 @@ from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
 from transformer_xl.modeling import memory
 from transformer_xl.modeling.memory import Memory
 from transformer_xl.text.vocabulary import Ids
+from transformer_xl.training import shares
 from transformer_xl.training.averaging import Averaging
 from transformer_xl.training.distribution import (
     STEPS_BETWEEN_AGREEMENTS,
@@ -37,15 +38,7 @@ from transformer_xl.training.optimizers import optimizer_for
 from transformer_xl.training.pictures import draw_learning_curve
 from transformer_xl.training.regularization import ActivationRegularization, only_later_half
 from transformer_xl.training.run_folder import RunFolder, read_metrics
-from transformer_xl.training.run_state import (
-    Checkpoint,
-    Checkpoints,
-    State,
-    fill,
-    random_states,
-    restore_random_states,
-    whole,
-)
+from transformer_xl.training.run_state import Checkpoint, Checkpoints, random_states, restore_random_states
 from transformer_xl.training.schedules import progress, schedule_for
 from transformer_xl.training.settings import RunSettings, TrainingSettings, refuse_changes
 from transformer_xl.training.stopping import Interrupted, Signals, Stopped
@@ -157,6 +150,7 @@ class _Run:
             set_seed(self.settings.seed, device_specific=True)
         self.segments = self._segments()
         self.memories: list[Memory | None] = [None] * self.settings.micro_batches
+        self.memory_device = "cpu" if self.settings.memory_on_cpu else accelerator.device
         self.protocol = _validation_protocol(settings, len(corpus.valid), corpus.manifest.begin)
         accelerator.init_trackers("transformer-xl", config=_flat(settings))
 
@@ -228,8 +222,12 @@ class _Run:
         settings = self.settings
         if settings.averaging == "none":
             return None
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        return Averaging(model, settings.averaging_decay if settings.averaging == "exponential" else None)
+        return Averaging(self._unwrapped(), settings.averaging_decay if settings.averaging == "exponential" else None)
+
+    def _unwrapped(self) -> torch.nn.Module:
+        """The model itself, of whose parameters a process may hold a share only."""
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return model
 
     def _averaged(self) -> AbstractContextManager[None]:
         """The model as it is validated and kept: with its averages, if there are any yet."""
@@ -261,7 +259,7 @@ class _Run:
         if self.averaging is not None and averages:
             self.averaging.update()
         self.losses.append(loss)
-        self.norms.append(whole(norm))
+        self.norms.append(shares.whole(norm))
         self.rates.append(rate)
         state.segment += 1
         if state.segment == len(self.segments):
@@ -280,11 +278,8 @@ class _Run:
         penalty = self.regularization.penalty() / self.settings.micro_batches
         # Gradients are averaged over the processes, but the loss is that of all of their targets.
         self.accelerator.backward(loss * self.accelerator.num_processes + penalty)
-        self.memories[index] = self._kept(output.mems)
+        self.memories[index] = output.mems and memory.move(output.mems, self.memory_device)
         return loss.detach()
-
-    def _kept(self, mems: Memory | None) -> Memory | None:
-        return memory.move(mems, "cpu") if mems is not None and self.settings.memory_on_cpu else mems
 
     def _pause(self) -> None:
         """Looks at the clock and for signals between two steps; several processes do so now and then, together."""
@@ -385,10 +380,14 @@ class _Run:
             "schedule": self.schedule.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
         }
-        shared = {"model": self._weights(), "optimizer": _gathered(self.optimizer.state_dict()), "run": state}
+        shared = {
+            "model": shares.whole_weights(self._unwrapped()),
+            "optimizer": shares.whole_optimizer_state(self.optimizer),
+            "run": state,
+        }
         if self.averaging is not None:
             shared["averages"] = self.averaging.state_dict()
-        own = {"random": random_states(self.accelerator.device), "memory": self._whole_memory()}
+        own = {"random": random_states(self.accelerator.device), "memory": shares.joined_memory(self.memories)}
         self.checkpoints.save(self.state.step, shared, own, self.state.best_step)
         self.saved = time.perf_counter()
 
@@ -402,60 +401,21 @@ class _Run:
         best = saved["best"]
         saved["best"] = best and Score(**{**best, "protocol": Protocol(**best["protocol"])})
         self.state = RunState(**{name: saved[name] for name in asdict(self.state)})
-        self._load_weights(checkpoint.shared["model"])
-        self._load_optimizer(checkpoint.shared["optimizer"])
+        shares.fill_weights(self._unwrapped(), checkpoint.shared["model"])
+        shares.fill_optimizer(self.optimizer, checkpoint.shared["optimizer"])
         if self.averaging is not None and "averages" in checkpoint.shared:
             self.averaging.load_state_dict(checkpoint.shared["averages"])
         self.segments = self._segments()
-        self._load_memory([own["memory"] for own in checkpoint.own])
-        index = self.accelerator.process_index
-        if len(checkpoint.own) == self.accelerator.num_processes:
+        index, number = self.accelerator.process_index, self.accelerator.num_processes
+        num_parts = self.settings.micro_batches
+        parts = shares.parted_memory([own["memory"] for own in checkpoint.own], number * num_parts)
+        if parts:
+            own_parts = parts[index * num_parts :][:num_parts]
+            self.memories = [memory.move(part, self.memory_device) for part in own_parts]
+        if len(checkpoint.own) == number:
             restore_random_states(checkpoint.own[index]["random"], self.accelerator.device)
         else:
             set_seed((self.settings.seed + self.state.step) % 2**32, device_specific=True)
-
-    def _weights(self) -> State:
-        named = self.accelerator.unwrap_model(self.model, keep_torch_compile=False).named_parameters()
-        return {name: whole(parameter.detach()) for name, parameter in named}
-
-    @torch.no_grad()
-    def _load_weights(self, weights: State) -> None:
-        named = dict(self.accelerator.unwrap_model(self.model, keep_torch_compile=False).named_parameters())
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        for name in {*named, *shapes}:
-            if name not in named or shapes.get(name) != tuple(named[name].shape):
-                raise ValueError(
-                    f"the checkpoint holds another model ({name} has another shape): a run goes on with the model that "
-                    "it began with"
-                )
-        for name, parameter in named.items():
-            fill(parameter, weights[name])
-
-    def _load_optimizer(self, state: State) -> None:
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        if len(state["param_groups"]) != len(self.optimizer.param_groups):
-            raise ValueError("the checkpoint holds the state of another optimiser: a run goes on with the one it had")
-        averages = {
-            int(index): {name: _shared_out(value, parameters[int(index)]) for name, value in each.items()}
-            for index, each in state["state"].items()
-        }
-        self.optimizer.load_state_dict({**state, "state": averages})
-
-    def _whole_memory(self) -> list[Tensor]:
-        """The memory of all rows of this process, one tensor [M, B, D] for each layer; empty if there is none."""
-        parts = [mems for mems in self.memories if mems is not None]
-        return [torch.cat(layers, dim=1) for layers in zip(*parts, strict=True)]
-
-    def _load_memory(self, processes: list[list[Tensor]]) -> None:
-        """Takes the rows of this process out of the memory of all processes that wrote the checkpoint."""
-        layers = [torch.cat(layer, dim=1) for layer in zip(*processes, strict=True)]
-        if not layers:
-            return
-        num_parts = self.settings.micro_batches
-        first = self.accelerator.process_index * num_parts
-        all_parts = [layer.chunk(num_parts * self.accelerator.num_processes, dim=1) for layer in layers]
-        device = "cpu" if self.settings.memory_on_cpu else self.accelerator.device
-        self.memories = [memory.move([parts[first + i] for parts in all_parts], device) for i in range(num_parts)]
 
     def _write_metrics(self, metrics: dict[str, Any]) -> None:
         place = {"step": self.state.step, "epoch": self.state.epoch, "seconds": round(self.state.seconds, 3)}
@@ -506,24 +466,6 @@ def _flat(settings: RunSettings) -> dict[str, int | float | str]:
     return {
         name: value if isinstance(value, int | float) else str(value) for each in groups for name, value in each.items()
     }
-
-
-def _gathered(state: Any) -> Any:
-    """An optimiser's state with tensors that are shared out over processes put together."""
-    if isinstance(state, Tensor):
-        return whole(state)
-    if isinstance(state, dict):
-        return {key: _gathered(value) for key, value in state.items()}
-    return state
-
-
-def _shared_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """What an optimiser keeps of a parameter, shared out as that is."""
-    if value.shape != parameter.shape:
-        return value
-    target = torch.empty_like(parameter, dtype=value.dtype)
-    fill(target, value)
-    return target
 
 
 def _refuse_short_texts(corpus: Corpus, settings: TrainingSettings) -> None:

@@ -159,20 +159,6 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is shared out over processes, put together on each of them; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, torch.distributed.tensor.DTensor) else tensor
-
-
-def fill(target: Tensor, source: Tensor) -> None:
-    """Copies a whole tensor into one that may be shared out over processes."""
-    if isinstance(target, torch.distributed.tensor.DTensor):
-        source = torch.distributed.tensor.distribute_tensor(
-            source.to(target.device), target.device_mesh, target.placements, src_data_rank=None
-        )
-    target.copy_(source)
-
-
 def random_states(device: torch.device) -> State:
     """The states of all generators of random numbers that training draws from in this process."""
     states: State = {
