@@ -21,6 +21,11 @@ def forkserver() -> multiprocessing.context.ForkServerContext:
 
 def train_in_processes(number: int, settings: RunSettings, out: Path, resume: bool = False) -> Score:
     """The score that all of the processes return."""
+    return train_all_in_processes(number, {out: settings}, resume)[0]
+
+
+def train_all_in_processes(number: int, runs: dict[Path, RunSettings], resume: bool = False) -> list[Score]:
+    """The scores of runs that the same processes train one after the other."""
     forkserver()
     config = LaunchConfig(
         min_nodes=1,
@@ -33,7 +38,11 @@ def train_in_processes(number: int, settings: RunSettings, out: Path, resume: bo
         monitor_interval=0.1,
         max_restarts=0,
     )
-    scores = elastic_launch(config, train)(settings, out, resume)
-    assert len({score.nats for score in scores.values()}) == 1
-    score: Score = scores[0]
-    return score
+    by_process = elastic_launch(config, _train_all)(runs, resume)
+    assert len({tuple(score.nats for score in scores) for scores in by_process.values()}) == 1
+    scores: list[Score] = by_process[0]
+    return scores
+
+
+def _train_all(runs: dict[Path, RunSettings], resume: bool) -> list[Score]:
+    return [train(settings, out, resume) for out, settings in runs.items()]

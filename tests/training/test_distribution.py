@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from transformer_xl.training import loop
 from transformer_xl.training.loop import train
 from transformer_xl.training.run_folder import read_metrics
-from transformer_xl.training.settings import ModelSettings, RunSettings, TextSettings, TrainingSettings
+from transformer_xl.training.settings import OPTIMIZERS, ModelSettings, RunSettings, TextSettings, TrainingSettings
 
-from .processes import train_in_processes
+from .processes import train_all_in_processes, train_in_processes
 
 STEPS = 20
 
@@ -113,6 +113,24 @@ def test_a_model_that_is_shared_out_learns_the_same_and_goes_on_whole(settings, 
     whole = cut_back(tmp_path / "shared", 10, tmp_path / "whole")
     train(settings, whole, resume=True, allow_changes=True)
     assert_same_to_rounding(whole, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True], ids=["copied", "shared out"])
+def test_each_optimiser_and_average_learns_in_two_processes_what_it_does_in_one(shard, settings, tmp_path):
+    quick = with_training(settings, save_minutes=10)
+    runs = {
+        **{name: with_training(quick, optimizer=name, learning_rate=0.01) for name in OPTIMIZERS if name != "sgd"},
+        "mean": with_training(quick, averaging="mean", averaging_start=0.5),
+        "exponential": with_training(quick, averaging="exponential", averaging_decay=0.9, averaging_start=0.25),
+    }
+    scores = train_all_in_processes(
+        2, {tmp_path / "two" / name: with_training(run, shard=shard) for name, run in runs.items()}
+    )
+    for score, (name, run) in zip(scores, runs.items(), strict=True):
+        # Muon rounds gradients to bfloat16, where the last bit of a sum may decide between two neighbours.
+        rounding = 1e-4 if name == "muon" else 1e-6
+        assert score.nats == pytest.approx(train(run, tmp_path / name).nats, rel=rounding), name
 
 
 @pytest.mark.slow

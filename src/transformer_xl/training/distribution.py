@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,13 @@ def whole_model(accelerator: Accelerator, model: torch.nn.Module) -> TransfoXLLM
     fill_weights(copy, whole_weights(unwrapped))
     copy.to(accelerator.device)
     return copy
+
+
+def end(accelerator: Accelerator) -> None:
+    """Ends what a run tracks. Its processes part when their program ends, which may train again before."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    atexit.register(accelerator.state.destroy_process_group)
 
 
 def agree(accelerator: Accelerator, signal_number: int, wishes: Sequence[float]) -> tuple[int, list[float]]:

@@ -21,13 +21,13 @@ from transformer_xl.data.segments import NOT_COUNTED, Segment, SegmentStream, se
 from transformer_xl.evaluation import Protocol, Score, evaluate, loss_in_words
 from transformer_xl.modeling import memory
 from transformer_xl.modeling.memory import Memory
-from transformer_xl.text.vocabulary import Ids
 from transformer_xl.training import shares
 from transformer_xl.training.averaging import Averaging
 from transformer_xl.training.distribution import (
     STEPS_BETWEEN_AGREEMENTS,
     accelerated,
     agree,
+    end,
     prepare,
     whole_model,
     without_sync,
@@ -194,7 +194,7 @@ class _Run:
                 else:
                     self.state.evaluations += 1
         self._draw()
-        self.accelerator.end_training()
+        end(self.accelerator)
         assert self.state.best is not None
         return self.state.best
 
@@ -301,7 +301,7 @@ class _Run:
 
     def _stop(self, signal_number: int) -> NoReturn:
         self._save()
-        self.accelerator.end_training()
+        end(self.accelerator)
         raise Stopped(f"stopped at step {self.state.step:,}", signal_number)
 
     def _log(self) -> None:
@@ -339,7 +339,7 @@ class _Run:
         state = self.state
         try:
             with self._averaged(), self.accelerator.autocast(), self.signals.at_once():
-                score = evaluate(whole_model(self.accelerator, self.model), self._validation_text(), self.protocol)
+                score = self._evaluate()
         except Interrupted as interrupt:
             self._stop(interrupt.signal_number)
         if not math.isfinite(score.loss):
@@ -363,12 +363,29 @@ class _Run:
         self.logged = time.perf_counter()
         _, (state.seconds,) = agree(self.accelerator, 0, [self.logged - self.began])
 
-    def _validation_text(self) -> Ids | SegmentStream:
-        """The ids of the text, or of a corpus of sentences or documents the segments that they are read in."""
-        if "valid" not in self.corpus.starts:
-            return self.corpus.valid
-        shape = (self.protocol.batch_size, self.protocol.target_length)
-        return segments_of(self.corpus, "valid", self.text, *shape, seed=self.settings.seed, epoch=0)
+    def _evaluate(self) -> Score:
+        """The score of the validation text, whose streams the processes share where they can do so evenly."""
+        accelerator, protocol = self.accelerator, self.protocol
+        num_readers = 1 if protocol.batch_size % accelerator.num_processes else accelerator.num_processes
+        text = segments_of(
+            self.corpus,
+            "valid",
+            replace(self.text, varlen=False),
+            protocol.batch_size,
+            protocol.target_length,
+            seed=self.settings.seed,
+            epoch=0,
+            process_index=accelerator.process_index % num_readers,
+            num_processes=num_readers,
+        )
+        own = replace(protocol, batch_size=protocol.batch_size // num_readers)
+        score = evaluate(whole_model(accelerator, self.model), text, own)
+        if num_readers == 1:
+            return score
+        sums = torch.tensor([score.nats, score.tokens], dtype=torch.float64, device=accelerator.device)
+        nats, tokens = accelerator.reduce(sums, "sum").tolist()
+        read_by = replace(score.protocol, batch_size=protocol.batch_size)
+        return replace(score, nats=nats, tokens=int(tokens), protocol=read_by)
 
     def _save(self) -> None:
         """Writes a checkpoint."""
