@@ -59,6 +59,18 @@ def test_it_generates_and_scores():
     assert np.isfinite(score(quantized, [ids[0]])[0].losses[1:]).all()
 
 
+@pytest.mark.parametrize("overrides", [{}, {"pre_lnorm": True}], ids=str)
+def test_what_is_no_matrix_of_a_layer_is_bfloat16_and_what_is_returned_float32(overrides):
+    quantized = quantize_weights(make_model(**overrides))
+    cache = quantized.new_cache()
+    ids = torch.randint(0, VOCAB, (2, 9))
+    with torch.no_grad():
+        output = quantized(ids, shift_labels=ids, logits_to_keep=0, past_key_values=cache)
+    assert {parameter.dtype for parameter in quantized.parameters()} == {torch.bfloat16}
+    assert {window.keys.dtype for window in cache.windows} == {torch.bfloat16}
+    assert (output.logits.dtype, output.losses.dtype) == (torch.float32, torch.float32)
+
+
 def test_the_layers_take_a_quarter_of_the_memory():
     model = make_model()
     quantized = quantize_weights(model)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from transformer_xl.modeling import adaptive
 from transformer_xl.modeling.adaptive import AdaptiveEmbedding, ProjectedAdaptiveLogSoftmax
 
 VOCABULARY, EMBEDDING, WIDTH = 50, 16, 12
@@ -72,6 +73,19 @@ def test_losses_are_minus_the_log_probabilities_in_the_order_of_the_labels(
     labels = torch.randperm(VOCABULARY)
     expected = -layer.log_prob(hidden).gather(1, labels[:, None]).squeeze(1)
     torch.testing.assert_close(layer(hidden, labels), expected)
+
+
+@pytest.mark.parametrize("most_scores", [1, 60, 2**22])
+@pytest.mark.parametrize(("cutoffs", "div_val", "width"), SHAPES)
+def test_losses_without_gradients_are_the_same_however_few_rows_are_taken_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, cutoffs: list[int], div_val: int, width: int, most_scores: int
+) -> None:
+    monkeypatch.setattr(adaptive, "MOST_SCORES", most_scores)
+    layer, hidden = softmax(cutoffs, div_val, width), torch.randn(9, width)
+    labels = torch.tensor([-100, *torch.randint(0, VOCABULARY, (8,))])
+    expected = layer(hidden, labels)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(hidden, labels), expected.detach())
 
 
 @pytest.mark.parametrize(("cutoffs", "div_val", "width"), SHAPES)

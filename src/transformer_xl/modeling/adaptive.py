@@ -16,6 +16,8 @@ from transformer_xl.modeling.sampled_softmax import log_uniform_candidates, samp
 from transformer_xl.ops.banded_linear import banded_linear
 
 IGNORED_LABEL = -100
+# Scores that the losses take at a time where no gradient is kept.
+MOST_SCORES = 2**22
 
 
 def resized_rows(rows: Tensor, stop: int, new_stop: int, new_rows: Callable[[Tensor], Tensor]) -> nn.Parameter:
@@ -174,14 +176,30 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             inside = (labels >= band.start) & (labels < band.stop)
             columns = torch.where(inside, self.bands[0].stop + i, columns)
             places.append(inside.nonzero().squeeze(-1))
-        scores = self._scores([hidden, *(hidden.index_select(0, rows) for rows in places)], matrix)
-        losses = nn.functional.cross_entropy(next(scores).float(), columns, reduction="none")
-        losses = losses.masked_fill(labels == IGNORED_LABEL, 0)
-        for band, rows, logits in zip(self.bands[1:], places, scores, strict=True):
-            local_labels = labels.index_select(0, rows) - band.start
-            within = nn.functional.cross_entropy(logits.float(), local_labels, reduction="none")
+        inputs = [hidden, *(hidden.index_select(0, rows) for rows in places)]
+        local_labels = [columns]
+        for band, rows in zip(self.bands[1:], places, strict=True):
+            local_labels.append(labels.index_select(0, rows) - band.start)
+        head, *tails = self._band_losses(inputs, local_labels, matrix)
+        losses = head.masked_fill(labels == IGNORED_LABEL, 0)
+        for rows, within in zip(places, tails, strict=True):
             losses = losses.index_add(0, rows, within)
         return losses
+
+    def _band_losses(
+        self, inputs: Sequence[Tensor], labels: Sequence[Tensor], matrix: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Yield the loss of each label within its band; without gradients a few rows at a time."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            for logits, targets in zip(self._scores(inputs, matrix), labels, strict=True):
+                yield nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+            return
+        for i, (rows, targets) in enumerate(zip(inputs, labels, strict=True)):
+            num_rows = max(1, MOST_SCORES // self.bands[i].size)
+            pieces = zip(rows.split(num_rows), targets.split(num_rows), strict=True)
+            yield torch.cat(
+                [nn.functional.cross_entropy(self.band_logits(i, x).float(), y, reduction="none") for x, y in pieces]
+            )
 
     def sampled(self, hidden: Tensor, labels: Tensor, num_samples: int) -> Tensor:
         """Return what `forward` does, estimated from a few candidates; only without cutoffs.

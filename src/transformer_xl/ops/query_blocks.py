@@ -1,4 +1,4 @@
-"""Attention in blocks of queries that skip the keys which the mask hides from them; gradients written out.
+"""Attention in blocks of heads and queries that skip the keys which the mask hides from them; gradients written out.
 
 Written for the CPU: a block's scores stay near the processor, and what backward needs of it is one tensor, its weights.
 """
@@ -16,11 +16,15 @@ from torch.autograd.function import once_differentiable
 from transformer_xl.ops.dropout import dropout_mask
 
 LONGEST_BLOCK = 128
+# Scores of a block if it has more than one head: larger ones fall out of the processor's cache, and the system takes
+# memory of their size back at each turn.
+MOST_SCORES = 2**20
 
 
 class Block(NamedTuple):
-    """Some queries, the keys that they may meet, and the rows of distances (with one in front) that lie between."""
+    """Some heads and queries, the keys they may meet, and the rows of distances (one more in front) that lie between."""
 
+    heads: slice
     queries: slice
     keys: slice
     distances: slice
@@ -66,8 +70,8 @@ def attention(
     return read if head_mask is None else read * head_mask.view(-1, 1, 1)
 
 
-def _blocks(visible: Tensor) -> Iterator[Block]:
-    """Cut a mask [1, 1 or B, T, S] into blocks of queries; no query sees a later position."""
+def _blocks(visible: Tensor, num_heads: int, batch_size: int) -> Iterator[Block]:
+    """Cut a mask [1, 1 or B, T, S] into blocks of queries and heads; no query sees a later position."""
     query_length, key_length = visible.shape[2:]
     num_blocks = -(-query_length // LONGEST_BLOCK)
     for i in range(num_blocks):
@@ -77,7 +81,10 @@ def _blocks(visible: Tensor) -> Iterator[Block]:
         keys = slice(first, last)
         distances = slice(key_length - (last - first), key_length + 1)
         hidden = ~visible[:, :, start:stop, keys]
-        yield Block(slice(start, stop), keys, distances, hidden, _edges(hidden.any(dim=(0, 1, 2))))
+        edges = _edges(hidden.any(dim=(0, 1, 2)))
+        together = max(1, MOST_SCORES // (batch_size * (stop - start) * (last - first)))
+        for head in range(0, num_heads, together):
+            yield Block(slice(head, head + together), slice(start, stop), keys, distances, hidden, edges)
 
 
 def _edges(hidden: Tensor) -> tuple[slice, ...]:
@@ -117,21 +124,23 @@ class _BlockwiseAttention(torch.autograd.Function):
             dropout: Probability of dropping a weight.
         """
         read = torch.empty_like(content_query)
+        needs_backward = any(ctx.needs_input_grad)
         kept = []
-        for block in _blocks(visible):
-            raw = position_query[:, :, block.queries].flatten(1, 2) @ distances[:, block.distances].mT
+        for block in _blocks(visible, *key.shape[:2]):
+            heads, queries, keys = block.heads, block.queries, block.keys
+            raw = position_query[heads, :, queries].flatten(1, 2) @ distances[heads, block.distances].mT
             if numbers is not None:
-                raw += numbers[:, :, block.distances]
-            scores = _shifted(raw, block).flatten(0, 1)
-            queries, keys = content_query[:, :, block.queries], key[:, :, block.keys]
-            scores.baddbmm_(queries.flatten(0, 1), keys.flatten(0, 1).mT)
-            scores = scores.unflatten(0, key.shape[:2])
+                raw += numbers[heads, :, block.distances]
+            met = content_query[heads, :, queries].flatten(0, 1), key[heads, :, keys].flatten(0, 1).mT
+            scores = torch.baddbmm(_shifted(raw, block).flatten(0, 1), *met).unflatten(0, (-1, key.shape[1]))
             for edge in block.edges:
                 scores[..., edge].masked_fill_(block.hidden[..., edge], float("-inf"))
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+            # On the CPU the statistics are float32 whatever the scores are.
+            weights = torch.softmax(scores, dim=-1)
             mask = dropout_mask(weights, dropout) if dropout else None
-            kept += [weights, mask]
-            read[:, :, block.queries] = _dropped(weights, mask) @ value[:, :, block.keys]
+            if needs_backward:
+                kept += [weights, mask]
+            read[heads, :, queries] = _dropped(weights, mask) @ value[heads, :, keys]
         ctx.save_for_backward(content_query, position_query, key, value, distances, visible, read, *kept)
         ctx.has_numbers = numbers is not None
         return read
@@ -148,23 +157,25 @@ class _BlockwiseAttention(torch.autograd.Function):
         grad_read = grad_read.contiguous()
         # The sum over all keys of weight times gradient of the weight, which the softmax subtracts.
         expected = (grad_read * read).sum(-1, keepdim=True)
-        for block, weights, mask in zip(_blocks(visible), kept[::2], kept[1::2], strict=True):
-            grad = grad_read[:, :, block.queries]
-            grad_value[:, :, block.keys] += _dropped(weights, mask).mT @ grad
-            grad_weights = _dropped(grad @ value[:, :, block.keys].mT, mask)
+        blocks = _blocks(visible, *key.shape[:2])
+        for block, weights, mask in zip(blocks, kept[::2], kept[1::2], strict=True):
+            heads, queries, keys = block.heads, block.queries, block.keys
+            grad = grad_read[heads, :, queries]
+            grad_value[heads, :, keys] += _dropped(weights, mask).mT @ grad
+            grad_weights = _dropped(grad @ value[heads, :, keys].mT, mask)
             # The gradient is written where the shift of its rows is a view, so that no copy is needed to undo it.
             num_heads, batch_size, query_length, key_length = weights.shape
             raw = weights.new_zeros(num_heads, batch_size * query_length, 1 + key_length)
             grad_scores = _shifted(raw, block)
-            torch.mul(grad_weights.sub_(expected[:, :, block.queries]), weights, out=grad_scores)
-            grad_content_query[:, :, block.queries] = grad_scores @ key[:, :, block.keys]
-            grad_key[:, :, block.keys] += grad_scores.mT @ content_query[:, :, block.queries]
-            grad_position_query[:, :, block.queries] = (raw @ distances[:, block.distances]).unflatten(
+            torch.mul(grad_weights.sub_(expected[heads, :, queries]), weights, out=grad_scores)
+            grad_content_query[heads, :, queries] = grad_scores @ key[heads, :, keys]
+            grad_key[heads, :, keys] += grad_scores.mT @ content_query[heads, :, queries]
+            grad_position_query[heads, :, queries] = (raw @ distances[heads, block.distances]).unflatten(
                 1, (batch_size, query_length)
             )
-            grad_distances[:, block.distances] += raw.mT @ position_query[:, :, block.queries].flatten(1, 2)
+            grad_distances[heads, block.distances] += raw.mT @ position_query[heads, :, queries].flatten(1, 2)
             if grad_numbers is not None:
-                grad_numbers[:, :, block.distances] += raw.sum(1, keepdim=True)
+                grad_numbers[heads, :, block.distances] += raw.sum(1, keepdim=True)
         return (
             *(grad_content_query, grad_position_query, grad_key, grad_value, grad_distances, grad_numbers),
             *(None, None),
