@@ -22,7 +22,7 @@ MOST_SCORES = 2**20
 
 
 class Block(NamedTuple):
-    """Some heads and queries, the keys they may meet, and the rows of distances (one more in front) that lie between."""
+    """Heads and queries, the keys they may meet, and the rows of distances, one more in front, that lie between."""
 
     heads: slice
     queries: slice
