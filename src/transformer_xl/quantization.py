@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,8 @@ class Int8Linear(dynamic.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., input width] -> [..., output width]."""
-        return super().forward(x.float()).to(x.dtype)
+        rounded = cast(Callable[[Tensor], Tensor], super().forward)
+        return rounded(x.float()).to(x.dtype)
 
 
 def quantize_weights(model: TransfoXLLMHeadModel) -> TransfoXLLMHeadModel:
@@ -47,7 +50,7 @@ def quantize_weights(model: TransfoXLLMHeadModel) -> TransfoXLLMHeadModel:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=".*(deprecated|reduce_range).*")
         quantize_dynamic(quantized.transformer.layers, _per_row_int8(), mapping={nn.Linear: Int8Linear}, inplace=True)
-    return quantized.to(torch.bfloat16)
+    return quantized.bfloat16()
 
 
 def _per_row_int8() -> dict[type[nn.Module], torch.ao.quantization.QConfig]:
