@@ -1,11 +1,12 @@
-"""What only a GPU can show, in one command that may be stopped: the recipes wikitext2 and ptb in full, and throughput.
+"""What only a GPU can show, in one command that may be stopped: throughput, and the recipes wikitext2 and ptb in full.
 
     python benchmarks/on_a_gpu.py OUT --wikitext-2 DIR --ptb DIR
 
 It works for 25 minutes at most (`--minutes`), saves, and says what is left; the same command goes on from there. First
-the tokens per second of training WikiText-103's base and large models in bfloat16, in NVIDIA's shapes and batch sizes;
-then the recipe `wikitext2`, then `ptb`, each scored on its test text by the protocol that is printed with it. When all
-is done, the row goes to a dated file in `results/`. `--toy` makes everything tiny, to see that it runs, on a CPU too.
+the tokens per second of training WikiText-103's base and large models in bfloat16, in NVIDIA's shapes and batch sizes,
+and those of greedy writing and of scoring in float32 and bfloat16 at the published size; then the recipe `wikitext2`,
+then `ptb`, each scored on its test text by the protocol that is printed with it. When all is done, the row goes to a
+dated file in `results/`. `--toy` makes everything tiny, to see that it runs, on a CPU too.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from sizes import PUBLISHED, TINY
 
 from transformer_xl.data.corpus import open_corpus
 from transformer_xl.evaluation import Protocol, evaluate
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
+from transformer_xl.modeling.reading import Reader
+from transformer_xl.pretrained_config import TransfoXLConfig
+from transformer_xl.sessions import Sampling, Session
 from transformer_xl.training.fresh_model import fresh_config
 from transformer_xl.training.optimizers import optimizer_for
 from transformer_xl.training.recipes import changed, wt103_base, wt103_large
@@ -71,6 +78,7 @@ def main() -> None:
     for name, settings in SHAPES.items():
         run = changed(settings, **{**TOY, "memory_length": 8}) if options.toy else settings
         report.add(name, lambda run=run: throughput(run))
+    report.add("inference", lambda: inference(TINY if options.toy else PUBLISHED))
     for name, data in (("wikitext2", options.wikitext_2), ("ptb", options.ptb)):
         if name not in report.rows and not train(name, data, options, deadline):
             print(f"{name} is not done yet: give the same command again to go on")
@@ -131,6 +139,40 @@ def score(name: str, folder: Path) -> dict[str, Any]:
     return {"test perplexity": found.perplexity, "tokens": found.tokens, "protocol": str(protocol), "bar": bar}
 
 
+@torch.no_grad()
+def inference(size: dict[str, Any]) -> dict[str, Any]:
+    """The tokens per second of greedy writing, and of scoring segments of 128 as NVIDIA does, by batch size."""
+    rates: dict[str, float] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = TransfoXLLMHeadModel(TransfoXLConfig(**size)).eval().to(DEVICE, dtype)
+        for batch_size in (1, 8, 64):
+            ids = torch.randint(size["vocab_size"], (batch_size, 64), device=DEVICE)
+            writing = Session(model, batch_size).feed(ids).write(10**9, Sampling(temperature=0))
+            rates[f"writing {dtype}, batch {batch_size}"] = batch_size * rate(partial(next, writing))
+        for batch_size in (1, 32):
+            reader, ids = Reader(model), torch.randint(size["vocab_size"], (batch_size, 129), device=DEVICE)
+            scoring = partial(reader.losses, ids[:, :-1], ids[:, 1:])
+            rates[f"scoring {dtype}, batch {batch_size}"] = batch_size * 128 * rate(scoring)
+    return {"tokens_per_second": rates}
+
+
+def rate(step: Callable[[], Any]) -> float:
+    """How often a step runs in a second."""
+    for _ in range(WARM_UP_STEPS):
+        step()
+    synchronize()
+    began = time.perf_counter()
+    for _ in range(MEASURED_STEPS):
+        step()
+    synchronize()
+    return MEASURED_STEPS / (time.perf_counter() - began)
+
+
+def synchronize() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def throughput(run: RunSettings) -> dict[str, Any]:
     """The tokens per second of training steps, in as few micro-batches as fit into the memory."""
     for micro_batches in (1, 2, 4, 8, 16):
@@ -161,8 +203,7 @@ def measured(run: RunSettings, micro_batches: int) -> dict[str, Any]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), run.training.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize()
         seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds[WARM_UP_STEPS:])
     peak = torch.cuda.max_memory_allocated() / 1e9 if DEVICE.type == "cuda" else None
