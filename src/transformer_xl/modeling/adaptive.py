@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transformer_xl.configuration import Band, frequency_bands
 from transformer_xl.modeling.sampled_softmax import log_uniform_candidates, sampled_losses
+from transformer_xl.ops import few_rows
 from transformer_xl.ops.banded_linear import banded_linear
 
 IGNORED_LABEL = -100
@@ -95,7 +96,7 @@ class AdaptiveEmbedding(nn.Module):
             else:
                 embedded = nn.functional.embedding(input_ids, matrix, sparse=True)
             if self.emb_projs:
-                embedded = nn.functional.linear(embedded, self.emb_projs[0])
+                embedded = few_rows.linear(embedded, self.emb_projs[0])
             return embedded * self.emb_scale
         parts = []
         for i, (band, layer) in enumerate(zip(self.bands, self.emb_layers, strict=True)):
@@ -105,7 +106,7 @@ class AdaptiveEmbedding(nn.Module):
             local_ids = input_ids - band.start
             if (lowest, highest) != (None, None):
                 local_ids = local_ids.clamp(lowest, highest)
-            parts.append(nn.functional.linear(layer(local_ids) * inside[..., None], self.emb_projs[i]))
+            parts.append(few_rows.linear(layer(local_ids) * inside[..., None], self.emb_projs[i]))
         return torch.stack(parts).sum(0) * self.emb_scale
 
     def resize_band(self, i: int, size: int, new_rows: Callable[[Tensor], Tensor]) -> None:
@@ -250,6 +251,25 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
             parts.append(cluster + torch.log_softmax(self.band_logits(i, hidden).float(), dim=-1))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else head
 
+    def log_prob_of_likeliest(self, hidden: Tensor, k: int) -> Tensor:
+        """Return what `log_prob` does, but minus infinity for tokens that are not among the k likeliest of any row.
+
+        A tail cluster is left out, as a whole, where it is less likely itself than k tokens of the shortlist. All that
+        can be as likely as the k-th has its number, so that whoever takes the k likeliest meets no difference.
+        """
+        head = torch.log_softmax(self.band_logits(0, hidden).float(), dim=-1)
+        shortlist = self.bands[0].stop
+        likely = head[..., :shortlist]
+        least = likely.topk(k, dim=-1).values[..., -1:] if k <= shortlist else head.new_tensor(float("-inf"))
+        parts = [likely]
+        for i, band in enumerate(self.bands[1:], start=1):
+            cluster = head[..., shortlist + i - 1, None]
+            if (cluster >= least).any():
+                parts.append(cluster + torch.log_softmax(self.band_logits(i, hidden).float(), dim=-1))
+            else:
+                parts.append(head.new_full((*head.shape[:-1], band.size), float("-inf")))
+        return torch.cat(parts, dim=-1)
+
     def top_k(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities and ids of the k likeliest tokens, likeliest first: [N, D] -> [N, k] twice.
 
@@ -293,8 +313,8 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
 
     def _logits(self, i: int, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.out_projs:
-            hidden = nn.functional.linear(hidden, self.out_projs[i].T)
-        logits = nn.functional.linear(hidden, weight, bias)
+            hidden = few_rows.linear(hidden, self.out_projs[i].T)
+        logits = few_rows.linear(hidden, weight, bias)
         return self._with_clusters(logits, hidden) if i == 0 else logits
 
     def _with_clusters(self, head: Tensor, hidden: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from transformer_xl.modeling.distances import sinusoids
 from transformer_xl.modeling.dropout import Dropout, dropout_layer
+from transformer_xl.modeling.linear_layers import called
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
@@ -96,7 +97,7 @@ class MultiHeadAttention(nn.Module):
 
     def add(self, hidden: Tensor, read: Tensor) -> Tensor:
         """Return the segment [B, T, D] with what its queries read [B, H, T, K] projected and added."""
-        output = hidden + self.drop(self.o_net(read.transpose(1, 2).flatten(2)))
+        output = hidden + self.drop(called(self.o_net, read.transpose(1, 2).flatten(2)))
         return output if self.pre_lnorm else self.layer_norm(output)
 
     def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,7 +129,7 @@ class JointProjectionAttention(MultiHeadAttention):
         if self.pre_lnorm:
             hidden = self.layer_norm(hidden)
         if past is None:
-            query, key, value = self.qkv_net(hidden).chunk(3, dim=-1)
+            query, key, value = called(self.qkv_net, hidden).chunk(3, dim=-1)
             return self.split_heads(query), self.split_heads(key), self.split_heads(value)
         if self.pre_lnorm:
             past = self.layer_norm(past)

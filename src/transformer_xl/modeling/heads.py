@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
+from transformers.generation.logits_process import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerationMixin
 
@@ -99,6 +100,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         past_key_values: TransfoXLCache | None = None,
         logits_to_keep: int | Tensor | None = None,
         shift_labels: Tensor | None = None,
+        num_candidates: int | None = None,
     ) -> tuple[Any, ...] | TransfoXLLMHeadModelOutput:
         """Read one segment and predict, or score, the token after each position.
 
@@ -111,6 +113,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
                 all without labels and none with them.
             shift_labels: Labels that are shifted already [B, T]: the token after each position. Every token of a text
                 can so be scored once, segment by segment.
+            num_candidates: Scores are wanted for this many of the likeliest tokens; others may be minus infinity, which
+                saves computing rare tokens that are none of them. By default all are wanted.
 
         Returns:
             `TransfoXLLMHeadModelOutput`, or a tuple of its fields that are not None: (losses, prediction_scores, mems,
@@ -146,7 +150,11 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if shift_labels is not None:
             losses, loss = self._losses(hidden, shift_labels, matrix, shifted=True)
         if logits_to_keep is not None or loss is None:
-            scores = self.crit.log_prob(_kept(hidden, 0 if logits_to_keep is None else logits_to_keep))
+            kept = _kept(hidden, 0 if logits_to_keep is None else logits_to_keep)
+            if num_candidates is None:
+                scores = self.crit.log_prob(kept)
+            else:
+                scores = self.crit.log_prob_of_likeliest(kept, num_candidates)
         output = TransfoXLLMHeadModelOutput(
             losses=losses,
             prediction_scores=scores,
@@ -261,6 +269,18 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         if generation_config.prefill_chunk_size is None and model_kwargs.get("inputs_embeds") is None:
             generation_config.prefill_chunk_size = self.longest_segment
 
+    def _sample(
+        self,
+        input_ids: Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate greedily or by sampling, without computing rare tokens that cannot be chosen."""
+        kwargs["num_candidates"] = _num_candidates(logits_processor, generation_config)
+        return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+
     @property
     def longest_segment(self) -> int:
         """How many positions of a long text are read at once.
@@ -283,6 +303,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
         mems: Sequence[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | None = None,
+        num_candidates: int | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return what `forward` needs for the next tokens.
@@ -308,6 +329,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             "attention_mask": attention_mask,
             "use_cache": use_cache,
             "logits_to_keep": logits_to_keep,
+            "num_candidates": num_candidates,
         }
 
     @staticmethod
@@ -407,6 +429,23 @@ class TransfoXLForSequenceClassification(TransfoXLPreTrainedModel):
         if problem == "single_label_classification":
             return nn.functional.cross_entropy(logits, labels.view(-1))
         return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+def _num_candidates(logits_processor: LogitsProcessorList, generation_config: GenerationConfig) -> int | None:
+    """Return how many of the likeliest tokens decide what is generated; None if all do, or are asked for.
+
+    Temperature keeps the order, and after top-k only its tokens are left.
+    """
+    if generation_config.return_dict_in_generate and (
+        generation_config.output_scores or generation_config.output_logits
+    ):
+        return None
+    for processor in logits_processor:
+        if isinstance(processor, TopKLogitsWarper):
+            return processor.top_k
+        if not isinstance(processor, TemperatureLogitsWarper):
+            return None
+    return None if generation_config.do_sample else 1
 
 
 def _kept(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:

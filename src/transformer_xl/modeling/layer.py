@@ -9,6 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from transformer_xl.modeling.attention import MultiHeadAttention
 from transformer_xl.modeling.dropout import dropout_layer
+from transformer_xl.modeling.linear_layers import called
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.pretrained_config import TransfoXLConfig
 
@@ -30,9 +31,11 @@ class PositionwiseFeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        if self.pre_lnorm:
-            return hidden + self.CoreNet(self.layer_norm(hidden))
-        return self.layer_norm(hidden + self.CoreNet(hidden))
+        inner = self.layer_norm(hidden) if self.pre_lnorm else hidden
+        for part in self.CoreNet:
+            inner = called(part, inner)
+        output = hidden + inner
+        return output if self.pre_lnorm else self.layer_norm(output)
 
 
 class DecoderLayer(GradientCheckpointingLayer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transformer_xl.ops import flex, fused, matrix_products, query_blocks
+from transformer_xl.ops import flex, fused, matrix_products, query_blocks, single_query
 
 
 def relative_attention(
@@ -51,6 +51,15 @@ def relative_attention(
     """
     distances = None if distance_key is None else distance_key[:, -key.shape[2] :]
     rest = (distances, content_bias, position_bias, distance_bias, dropout, head_mask)
+    if (
+        distances is not None
+        and content_bias is not None
+        and position_bias is not None
+        and visible is None
+        and not (need_weights or dropout)
+        and head_mask is distance_bias is None
+    ):
+        return single_query.attention(query, key, value, distances, content_bias, position_bias), None
     if visible is None or need_weights or query.shape[2] == 1:
         return matrix_products.attention(query, key, value, visible, *rest, need_weights=need_weights)
     terms = (query, key, value, visible, *rest)
