@@ -175,3 +175,29 @@ def test_a_token_outside_the_vocabulary_is_named_with_its_place(wrong: int, div_
     embedding = AdaptiveEmbedding(VOCABULARY, EMBEDDING, WIDTH, [10], div_val)
     with pytest.raises(ValueError, match=rf"input_ids.* {wrong} at position \[1, 0\].*0 to 49"):
         embedding(torch.tensor([[1, 2], [wrong, wrong]]))
+
+
+@pytest.mark.parametrize(("cutoffs", "div_val", "width"), SHAPES)
+@pytest.mark.parametrize("k", [1, 3, 12])
+@torch.no_grad()
+def test_the_likeliest_have_the_numbers_that_they_have_among_all(
+    cutoffs: list[int], div_val: int, width: int, k: int
+) -> None:
+    layer, hidden = softmax(cutoffs, div_val, width), torch.randn(40, 1, width)
+    if layer.n_clusters:
+        layer.cluster_bias -= 2
+    everything = layer.log_prob(hidden)
+    for rows in (slice(None), *(slice(i, i + 1) for i in range(40))):
+        likeliest = layer.log_prob_of_likeliest(hidden[rows], k)
+        is_computed = likeliest > float("-inf")
+        torch.testing.assert_close(likeliest[is_computed], everything[rows][is_computed])
+        assert is_computed.gather(-1, everything[rows].topk(k).indices).all()
+
+
+@torch.no_grad()
+def test_a_tail_that_cannot_win_is_not_computed() -> None:
+    layer, hidden = softmax([10, 30], 2, WIDTH), torch.randn(3, WIDTH)
+    layer.cluster_bias.copy_(torch.tensor([0.0, -50.0]))
+    assert (layer.log_prob_of_likeliest(hidden, 3)[:, 30:] == float("-inf")).all()
+    layer.cluster_bias.fill_(50)
+    assert torch.equal(layer.log_prob_of_likeliest(hidden, 3), layer.log_prob(hidden))

@@ -249,3 +249,54 @@ def test_generation_leaves_the_model_as_it_was() -> None:
     first = generate(model, ids)
     assert torch.equal(generate(model, ids), first)
     assert model.config.to_dict() == before
+
+
+@pytest.mark.parametrize("div_val", [1, 4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_sample": False},
+        {"do_sample": True, "top_k": 1},
+        {"do_sample": True, "top_k": 4, "temperature": 1.7},
+        {"do_sample": True, "top_k": 5, "top_p": 0.8, "min_p": 0.05},
+        {"do_sample": True, "top_k": 60},
+    ],
+    ids=str,
+)
+def test_rare_tokens_that_cannot_be_chosen_change_nothing(
+    div_val: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = tiny_model(div_val=div_val), random_ids(3, 4)
+    written = []
+    asked = []
+    original = model.crit.log_prob_of_likeliest
+
+    def noted(hidden: Tensor, k: int) -> Tensor:
+        asked.append(k)
+        return original(hidden, k)
+
+    for likeliest in (noted, lambda hidden, k: model.crit.log_prob(hidden)):
+        monkeypatch.setattr(model.crit, "log_prob_of_likeliest", likeliest)
+        torch.manual_seed(1)
+        written.append(generate(model, ids, max_new_tokens=30, **options))
+    assert torch.equal(*written)
+    assert asked == [options.get("top_k", 1)] * 30
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 2},
+        {"num_beams": 2},
+        {"do_sample": True, "top_k": 0},
+        {"do_sample": True, "top_k": 0, "top_p": 0.5},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"return_dict_in_generate": True, "output_logits": True},
+    ],
+    ids=str,
+)
+def test_what_looks_at_all_tokens_gets_all_tokens(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    monkeypatch.delattr(type(model.crit), "log_prob_of_likeliest")
+    generate(model, random_ids(1, 4), **options)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from transformer_xl.ops import flex, fused, matrix_products, query_blocks, reference
+from transformer_xl.ops import flex, fused, matrix_products, query_blocks, reference, single_query
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.ops.visibility import visible_positions
 
@@ -285,3 +285,14 @@ def test_the_gradient_under_dropout_is_that_of_the_weights_that_were_kept(implem
     gradients = torch.autograd.grad(read(0.0), list(tensors.values()))
     slope = sum((gradient * step).sum() for gradient, step in zip(gradients, steps, strict=True))
     torch.testing.assert_close(slope, (read(1e-3) - read(-1e-3)) / 2e-3, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("memory_length", [0, 5, 40])
+def test_a_single_query_that_sees_all_reads_what_the_reference_reads(memory_length: int) -> None:
+    case = Case(1, memory_length)
+    assert_like_the_reference(lambda visible, **terms: single_query.attention(**terms), case)
+    assert_like_the_reference(lambda visible, **terms: relative_attention(**terms, visible=None)[0], case)
+    tensors, visible = arguments(case, torch.bfloat16)
+    read, expected = single_query.attention(**tensors), reference.attention(**tensors, visible=visible)[0]
+    assert read.dtype == torch.bfloat16
+    torch.testing.assert_close(read, expected, rtol=5e-2, atol=5e-2)

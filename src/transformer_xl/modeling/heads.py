@@ -279,7 +279,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
     ) -> Any:
         """Generate greedily or by sampling, without computing rare tokens that cannot be chosen."""
         kwargs["num_candidates"] = _num_candidates(logits_processor, generation_config)
-        return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+        ids = cast(torch.LongTensor, input_ids)
+        return super()._sample(ids, logits_processor, stopping_criteria, generation_config, **kwargs)
 
     @property
     def longest_segment(self) -> int:

@@ -22,7 +22,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if num_rows > 1:
         product = (weight @ x.reshape(num_rows, -1).T).T.contiguous()
     elif weight.shape[0] % 2 == 0:
-        halves = weight.unflatten(0, (2, -1))
+        halves = weight.view(2, weight.shape[0] // 2, -1)
         # The vector as a transposed row: laid out as a column it takes the slow way again.
         product = halves.bmm(x.reshape(1, 1, -1).mT.expand(2, -1, -1))
     else:
