@@ -5,6 +5,8 @@ Both sides run this file, the peer in its own environment; only what they do dif
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -68,13 +70,16 @@ class Work:
         raise NotImplementedError
 
     def forget_peak_memory(self) -> None:
-        """Begin to look for the peak anew; loading a model takes more than the model (Linux)."""
+        """Begin to look for the peak anew, without what loading has left behind (Linux with glibc)."""
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
+        self.resident = memory_of_this_process("VmRSS")
 
-    def peak_memory(self) -> float:
-        """Return the most memory that the process held since then, in GiB (Linux)."""
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+    def peak_memory(self) -> dict[str, float]:
+        """Return the most memory that the process held since then, and how much of it came since then, in GiB."""
+        peak = memory_of_this_process("VmHWM")
+        return {"all": peak, "working": peak - self.resident}
 
     def prompt(self, ids: list[list[int]]) -> None:
         """Read a prompt, to decode from."""
@@ -143,6 +148,11 @@ class Work:
         raise NotImplementedError
 
 
+def memory_of_this_process(field: str) -> float:
+    """Return a field of the process's status in GiB (Linux)."""
+    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) / 2**20
+
+
 class Ours(Work):
     def model_class(self) -> Any:
         from transformer_xl import TransfoXLLMHeadModel
@@ -179,6 +189,7 @@ class Ours(Work):
     def quantize(self) -> None:
         from transformer_xl.quantization import quantize_weights
 
+        self.reader = None
         self.model = quantize_weights(self.model)
 
     def halve(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from transformer_xl import TransfoXLConfig, TransfoXLLMHeadModel
+from transformer_xl.modeling.memory import ProjectedWindow
 
 VOCAB = 50
 
@@ -94,8 +95,10 @@ def test_a_row_that_was_reset_is_at_the_beginning_of_a_text(kind):
     torch.testing.assert_close(model(ids, past_key_values=cache).logits[1:], alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("slack", [1, 2, 5, 40])
 @torch.no_grad()
-def test_the_window_slides_on_when_its_buffer_is_full():
+def test_the_window_slides_on_when_its_buffer_is_full(monkeypatch, slack):
+    monkeypatch.setattr(ProjectedWindow, "SLACK", slack)
     model = make_model(same_length=True, n_layer=1)
     cache, mems = model.new_cache(), None
     ids = some_ids(1, 700)

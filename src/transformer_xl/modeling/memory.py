@@ -103,7 +103,7 @@ class ProjectedWindow(CacheLayerMixin):
 
     is_croppable = True
     supports_early_init = False
-    SLACK = 512
+    SLACK = 256
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -160,16 +160,19 @@ class ProjectedWindow(CacheLayerMixin):
         if self.stop + added <= capacity:
             return
         kept = self.stop - self.first if self.record_past else self.past_length
-        keys = self.keys[..., self.stop - kept : self.stop]
-        values = self.values[:, :, self.stop - kept : self.stop]
+        moved = self.stop - kept
+        keys, values = self.keys, self.values
         if kept + added > capacity:
             capacity = kept + added + self.SLACK
             self.keys = keys.new_zeros(*keys.shape[:-1], capacity)
             self.values = values.new_zeros(*values.shape[:2], capacity, values.shape[-1])
+            pieces = [(0, kept)]
         else:
-            keys, values = keys.clone(), values.clone()
-        self.keys[..., :kept] = keys
-        self.values[:, :, :kept] = values
+            # Within a buffer no piece may reach into the place that it comes from.
+            pieces = [(start, min(start + moved, kept)) for start in range(0, kept, moved)]
+        for start, stop in pieces:
+            self.keys[..., start:stop] = keys[..., start + moved : stop + moved]
+            self.values[:, :, start:stop] = values[:, :, start + moved : stop + moved]
         self.first, self.stop = 0, kept
 
     def activate_past_recording(self) -> None:
