@@ -30,8 +30,9 @@ def test_a_known_set_with_other_counts_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("options", [["--unit", "word"], ["--unit", "word", "--stream", "sentences"]], ids=" ".join)
-def test_training_opens_what_was_encoded(options, toy_text, tmp_path):
+def test_training_opens_what_was_encoded(options, toy_text, tmp_path, capsys):
     assert main(["encode", str(tmp_path / "corpus"), "--train", str(toy_text), *options]) == 0
     out = tmp_path / "out"
     assert main(["train", "--train", str(tmp_path / "corpus"), str(out), *SMALL_MODEL, *SHORT_RUN]) == 0
     assert json.loads((out / "config.json").read_text())["vocab_size"] == 11
+    assert f"{out}: validation perplexity" in capsys.readouterr().out

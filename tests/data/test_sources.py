@@ -106,7 +106,7 @@ def test_each_row_of_a_table_is_a_document_that_ends_with_a_line(kind, tables):
 
 
 def test_a_column_that_is_missing_or_no_text_is_named(tables):
-    with pytest.raises(ValueError, match=r"has no column 'words': its columns are 'text', 'number'"):
+    with pytest.raises(ValueError, match=r"has no column 'words': give field as one of 'text', 'number'"):
         rows_of(tables / "rows.parquet", "words")
     with pytest.raises(ValueError, match=r"the column 'number' of '.*' holds 1, which is no text"):
         rows_of(tables / "rows.parquet", "number")

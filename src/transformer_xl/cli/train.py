@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         _describe(settings)
         return
     from transformer_xl.evaluation import loss_in_words
+    from transformer_xl.text.tokenizer_vocabulary import load_vocabulary
     from transformer_xl.training.loop import train
 
     try:
@@ -60,8 +61,9 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         left = f"{options.out} can be gone on with (--resume)" if Path(options.out).exists() else "nothing was written"
         raise KeyboardInterrupt(f"stopped; {left}") from None
-    words = loss_in_words(score.loss, settings.text.unit)
     if is_first_process():
+        # A corpus that was encoded before has its own unit, whatever the settings say.
+        words = loss_in_words(score.loss, load_vocabulary(Path(options.out)).unit)
         print(f"{options.out}: validation {words}, {score.tokens:,} tokens scored ({score.protocol})")
 
 

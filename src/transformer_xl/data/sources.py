@@ -105,7 +105,7 @@ class Table:
         for batch in self._columns():
             if self.field not in batch:
                 names = ", ".join(map(repr, batch))
-                raise ValueError(f"{self.name!r} has no column {self.field!r}: its columns are {names}")
+                raise ValueError(f"{self.name!r} has no column {self.field!r}: give field as one of {names}")
             yield [self._text(value) for value in batch[self.field]]
 
     def _columns(self) -> Iterator[dict[str, list[object]]]:

@@ -84,9 +84,15 @@ def relative_effective_context_lengths(
 ) -> dict[str, int]:
     """Return up to which length of context each model of a group gains from more: its RECL.
 
-    From each length to the next, a model's gain is `relative_gain` over the best that the whole group does with the
-    shorter one; the first length from which the gain is below the threshold is the model's. The longest length means
-    that it still gained there: look further.
+    The definition of appendix C, with l(m, c, t) for what model m pays in nats for the token at t after c tokens:
+
+        baseline     b(c, t) = min over the models m of l(m, c, t)
+        positions    T(c) = the share r of all t where b(c, t) is largest
+        loss         f(m, c, c') = mean over t in T(c) of min(b(c, t), l(m, c', t))
+        gain         g(m, c, c') = 1 - exp(f(m, c, c')) / exp(f(m, c, c)), which is `relative_gain`
+        result       the first c, from the shortest on, for which g(m, c, c') < 0.01, where c' is the next length
+
+    The longest length means that the model still gained there: look further.
 
     Args:
         losses: For each model by name, the loss in nats of the same positions [P] at each length of context, such as
