@@ -27,8 +27,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = halves.bmm(x.reshape(1, 1, -1).mT.expand(2, -1, -1))
     else:
         return torch.nn.functional.linear(x, weight, bias)
-    product = product.reshape(*x.shape[:-1], -1)
-    return product if bias is None else product + bias
+    product = product.view(*x.shape[:-1], -1)
+    return product if bias is None else product.add_(bias)
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:
