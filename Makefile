@@ -42,7 +42,7 @@ clean:
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) torch==2.13.0
-	$(BIN)/python $(PIP) --editable '.[plots,datasets,tracking,keras,development]'
+	$(BIN)/python $(PIP) --editable '.[plots,datasets,tracking,onnx,keras,development]'
 	touch $@
 
 $(KERAS_INSTALLED): pyproject.toml $(CONSTRAINTS)
