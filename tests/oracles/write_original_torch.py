@@ -122,6 +122,16 @@ def published(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor]:
     return (name if name.startswith("crit.") else f"transformer.{name}"), tensor
 
 
+def published_weights(model: torch.nn.Module, config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Copies of all weights as `weights/NAME`; biases that all layers share stand under the name of each too."""
+    weights = dict(published(key, tensor.clone()) for key, tensor in model.state_dict().items())
+    if config["attn_type"] == 0:
+        for layer in range(config["n_layer"]):
+            for bias in ("r_w_bias", "r_r_bias"):
+                weights[f"transformer.layers.{layer}.dec_attn.{bias}"] = weights[f"transformer.{bias}"]
+    return {f"weights/{key}": tensor for key, tensor in weights.items()}
+
+
 def run_segment(model: Any, tokens: torch.Tensor, start: int, stop: int, mems: list[torch.Tensor]) -> Segment:
     """Predicts the tokens after [start, stop) of [B, N] tokens, reading `ext_len` more tokens before them."""
     extended = model.ext_len if start else 0
@@ -184,12 +194,7 @@ def write_case(authors: Any, name: str, config: dict[str, Any]) -> None:
         segment.outputs["mems"] = segment.outputs["mems"][:-1]
         arrays |= {f"{number}/{key}": tensor for key, tensor in {**segment.inputs, **segment.outputs}.items()}
     total.backward()
-    weights = dict(published(key, tensor) for key, tensor in model.state_dict().items())
-    if config["attn_type"] == 0:
-        for layer in range(config["n_layer"]):
-            for bias in ("r_w_bias", "r_r_bias"):
-                weights[f"transformer.layers.{layer}.dec_attn.{bias}"] = weights[f"transformer.{bias}"]
-    arrays |= {f"weights/{key}": tensor for key, tensor in weights.items()}
+    arrays |= published_weights(model, config)
     for key, parameter in model.named_parameters():
         ours, gradient = published(key, parameter.grad)
         arrays[f"gradients/{ours}"] = gradient

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from write_original_torch import BASE_CONFIG, GOLDEN_FOLDER, build, import_authors_code, published
+from write_original_torch import BASE_CONFIG, GOLDEN_FOLDER, build, import_authors_code, published_weights
 
 TEXT = Path(__file__).resolve().parents[2] / "src" / "transformer_xl" / "data" / "builtin" / "shakespeare.txt.xz"
 TRAINING: dict[str, Any] = {"batch_size": 4, "length": 16, "learning_rate": 2e-3, "warm_up": 20, "clip": 0.25}
@@ -41,10 +41,7 @@ def write_case(authors: Any, iterators: Any, name: str, cutoffs: list[int]) -> N
     model = build(authors, config)
     for key, parameter in model.named_parameters():
         torch.nn.init.normal_(parameter, 1.0 if key.endswith("layer_norm.weight") else 0.0, 0.1)
-    weights = dict(published(key, tensor.clone()) for key, tensor in model.state_dict().items())
-    for layer in range(config["n_layer"]):
-        for bias in ("r_w_bias", "r_r_bias"):
-            weights[f"transformer.layers.{layer}.dec_attn.{bias}"] = weights[f"transformer.{bias}"]
+    arrays = published_weights(model, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=TRAINING["learning_rate"])
     losses: list[float] = []
     mems: tuple[torch.Tensor, ...] = ()
@@ -59,10 +56,10 @@ def write_case(authors: Any, iterators: Any, name: str, cutoffs: list[int]) -> N
         torch.nn.utils.clip_grad_norm_(model.parameters(), TRAINING["clip"])
         optimizer.step()
         losses.append(float(loss.item()))
-    arrays = {f"weights/{key}": tensor for key, tensor in weights.items()}
     arrays |= {"ids": ids.to(torch.int16), "losses": torch.tensor(losses)}
     path = GOLDEN_FOLDER / f"original_training_{name}.safetensors"
-    metadata = {"config": json.dumps(config, sort_keys=True), "training": json.dumps(TRAINING, sort_keys=True)}
+    # One entry, because several are written in any order.
+    metadata = {"config": json.dumps(config | {"training": TRAINING}, sort_keys=True)}
     save_file({key: tensor.detach().clone().contiguous() for key, tensor in arrays.items()}, path, metadata)
     print(f"{path.stat().st_size:7,d} bytes  {path.name}: {losses[0]:.4f} to {losses[-1]:.4f}")
 
