@@ -113,6 +113,13 @@ def test_a_matrix_of_inputs_and_outputs_gets_both_gradients_in_one(changes: dict
     assert_close(gradient, inputs.weight.grad + outputs.weight.grad)
 
 
+def test_hooks_of_an_embedding_run_while_it_shares_its_matrix() -> None:
+    model, ids, seen = tiny_model(cutoffs=[], div_val=1).train(), random_ids(2, 5), []
+    model.transformer.word_emb.emb_layers[0].register_forward_hook(lambda *call: seen.append(call))
+    model(ids, labels=ids)
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("name", ["labels", "shift_labels"])
 @pytest.mark.parametrize("wrong", [VOCABULARY, -1, -101])
 def test_a_label_outside_the_vocabulary_is_named_with_its_place(name: str, wrong: int) -> None:

@@ -122,7 +122,8 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             Scores that were not asked for keep their place in the tuple as `()`, as in transformers 4.
 
         Raises:
-            ValueError: Both kinds of labels, labels of another shape than the segment, or an id outside the vocabulary.
+            ValueError: Both kinds of labels, labels of another shape than the segment, an id outside the vocabulary, or
+                less than one candidate.
         """
         return_dict = self.config.return_dict if return_dict is None else return_dict
         matrix = None
@@ -176,7 +177,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
     def _has_shared_gradient(self, *labels: Tensor | None) -> bool:
         """Return whether inputs and outputs have one matrix, and the losses of these labels its gradient in one piece.
 
-        An adapter or a quantised layer in the place of an end must be called as a whole.
+        An adapter in the place of the embedding must be called as a whole, and so must an embedding with hooks.
         """
         embedding, output = self.transformer.word_emb.emb_layers[0], self.crit.out_layers[0]
         return (
@@ -184,6 +185,7 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             and self.crit.has_one_gradient
             and not (self.training and self.config.sample_softmax > 0)
             and type(embedding) is nn.Embedding
+            and not (embedding._forward_hooks or embedding._forward_pre_hooks)
             and embedding.weight is output.weight
             and output.weight.requires_grad
             and output.weight.device.type == "cpu"
