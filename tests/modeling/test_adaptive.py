@@ -194,6 +194,11 @@ def test_the_likeliest_have_the_numbers_that_they_have_among_all(
         assert is_computed.gather(-1, everything[rows].topk(k).indices).all()
 
 
+def test_no_candidate_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_candidates is 0, but must be at least 1"):
+        softmax([10, 30], 2, WIDTH).log_prob_of_likeliest(torch.randn(1, WIDTH), 0)
+
+
 @torch.no_grad()
 def test_a_tail_that_cannot_win_is_not_computed() -> None:
     layer, hidden = softmax([10, 30], 2, WIDTH), torch.randn(3, WIDTH)

@@ -256,7 +256,19 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
 
         A tail cluster is left out, as a whole, where it is less likely itself than k tokens of the shortlist. All that
         can be as likely as the k-th has its number, so that whoever takes the k likeliest meets no difference.
+
+        Args:
+            hidden: [..., D].
+            k: How many of the likeliest tokens of each row have to be right.
+
+        Returns:
+            [..., V], in float32.
+
+        Raises:
+            ValueError: `k` is not at least 1.
         """
+        if k < 1:
+            raise ValueError(f"num_candidates is {k}, but must be at least 1, or None for the scores of all tokens")
         head = torch.log_softmax(self.band_logits(0, hidden).float(), dim=-1)
         if not self.n_clusters:
             return head
