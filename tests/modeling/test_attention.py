@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from transformer_xl.modeling import attention
 from transformer_xl.modeling.distances import sinusoids
 from transformer_xl.modeling.reading import Reader
 
@@ -111,6 +112,23 @@ def test_flex_attention_can_be_chosen_and_gives_the_same() -> None:
     assert_close(model(ids).logits, expected.logits)
     for ours, weights in zip(model(ids, output_attentions=True).attentions, expected.attentions, strict=True):
         assert_close(ours, weights)
+
+
+def test_training_goes_on_where_flex_attention_cannot_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(attention.logger, "warning_once", said.append)
+    model, asked = tiny_model(), tiny_model()
+    asked.load_state_dict(model.state_dict())
+    asked.set_attn_implementation("flex_attention")
+    ids = random_ids(2, 7)
+    for each in (model, asked):
+        each(ids, labels=ids).loss.backward()
+    for ours, parameter in zip(asked.parameters(), model.parameters(), strict=True):
+        assert_close(ours.grad, parameter.grad)
+    assert set(said) == {
+        "FlexAttention was asked for, but it has no gradients on the device cpu: another implementation takes its "
+        "place."
+    }
 
 
 @pytest.mark.parametrize("settings", [{"mem_len": 6}, {"mem_len": 0, "ext_len": 4}], ids=str)

@@ -14,7 +14,7 @@ from transformer_xl.ops import flex, fused, matrix_products, query_blocks, refer
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.ops.visibility import visible_positions
 
-BATCH_SIZE, NUM_HEADS, HEAD_SIZE = 2, 3, 4
+BATCH_SIZE, NUM_HEADS, HEAD_SIZE = 2, 3, flex.SMALLEST_HEAD
 TRANSFORMER_XL = ("distance_key", "content_bias", "position_bias")
 SHAW = ("distance_key", "content_bias", "distance_bias")
 ABSOLUTE = ()
@@ -172,6 +172,29 @@ def test_flex_attention_reads_what_the_reference_reads(case: Case) -> None:
     torch.testing.assert_close(flex.attention(visible=visible, **tensors), truth(case)["read"], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo asks for it.
+@pytest.mark.parametrize("case", [*CASES, *LONG_CASES], ids=str)
+def test_what_flex_attention_scores_has_the_gradients_of_the_reference(
+    monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    # On the CPU torch has these gradients, but does not offer them, since no kernel of it computes them there.
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *tensors: None)
+    assert_like_the_reference(flex.attention, case)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_flex_attention_compiled_for_the_cpu_reads_what_the_reference_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = torch.compile(flex.flex_attention)
+    monkeypatch.setattr(flex, "flex_attention", compiled)
+    for case in LONG_CASES:
+        tensors, visible = arguments(case)
+        read = flex.attention(visible=visible, **{name: tensor.detach() for name, tensor in tensors.items()})
+        torch.testing.assert_close(read, truth(case)["read"], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo asks for it.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("case", LONG_CASES, ids=lambda case: f"{case.query_length}+{case.memory_length}-{case.mask}")
 def test_flex_attention_has_the_gradients_of_the_reference(case: Case) -> None:
@@ -179,6 +202,14 @@ def test_flex_attention_has_the_gradients_of_the_reference(case: Case) -> None:
         return flex.attention(**{name: tensor.cuda() for name, tensor in tensors.items()}).cpu()
 
     assert_like_the_reference(on_the_device, case)
+
+
+def test_flex_attention_says_what_it_cannot_do() -> None:
+    query = torch.zeros(1, 1, 2, flex.SMALLEST_HEAD)
+    assert flex.obstacle(query, 0.1) == "it cannot drop weights, and dropatt is 0.1"
+    assert flex.obstacle(query, 0.0) == "it has no gradients on the device cpu"
+    with torch.no_grad():
+        assert flex.obstacle(query, 0.0) is None
 
 
 @pytest.mark.parametrize("implementation", ["door", "door_with_weights"])

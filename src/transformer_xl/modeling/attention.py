@@ -12,6 +12,7 @@ from transformer_xl.modeling.distances import sinusoids
 from transformer_xl.modeling.dropout import Dropout, dropout_layer
 from transformer_xl.modeling.linear_layers import called
 from transformer_xl.modeling.memory import ProjectedWindow
+from transformer_xl.ops import flex
 from transformer_xl.ops.relative_attention import relative_attention
 from transformer_xl.pretrained_config import TransfoXLConfig
 
@@ -73,27 +74,28 @@ class MultiHeadAttention(nn.Module):
         elif order is not None:
             by_key = order[:, None, :, None].expand_as(key)
             key, value = key.gather(2, by_key), value.gather(2, by_key)
+        dropout = self.dropatt.p if self.training else 0.0
         read, weights = relative_attention(
             query,
             key,
             value,
             visible,
             **self.distance_terms(positions)._asdict(),
-            dropout=self.dropatt.p if self.training else 0.0,
+            dropout=dropout,
             head_mask=head_mask,
             need_weights=need_weights,
-            flexible=query.shape[2] > 1 and self._is_flexible(),
+            flexible=query.shape[2] > 1 and self._is_flexible(query, dropout),
         )
         return self.add(hidden, read), weights
 
-    def _is_flexible(self) -> bool:
+    def _is_flexible(self, query: Tensor, dropout: float) -> bool:
+        """Return whether FlexAttention was asked for and can serve; says once why it cannot."""
         if self.config._attn_implementation != "flex_attention":
             return False
-        if self.training and self.dropatt.p > 0:
-            logger.warning_once(
-                f"FlexAttention cannot drop weights: dropatt={self.dropatt.p} trains with another implementation."
-            )
-        return True
+        obstacle = flex.obstacle(query, dropout)
+        if obstacle:
+            logger.warning_once(f"FlexAttention was asked for, but {obstacle}: another implementation takes its place.")
+        return obstacle is None
 
     def add(self, hidden: Tensor, read: Tensor) -> Tensor:
         """Return the segment [B, T, D] with what its queries read [B, H, T, K] projected and added."""

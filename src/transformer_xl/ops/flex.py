@@ -11,6 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+SMALLEST_HEAD = 16
+
+
+def obstacle(query: Tensor, dropout: float) -> str | None:
+    """Return why FlexAttention cannot serve these queries [B, H, T, K], or None if it can."""
+    if dropout > 0:
+        return f"it cannot drop weights, and dropatt is {dropout}"
+    if query.is_cuda and query.shape[-1] < SMALLEST_HEAD:
+        return f"its CUDA kernels need heads at least {SMALLEST_HEAD} wide, and d_head is {query.shape[-1]}"
+    if query.device.type in ("cpu", "mps") and torch.is_grad_enabled():
+        return f"it has no gradients on the device {query.device.type}"
+    return None
+
 
 def attention(
     query: Tensor,
@@ -29,10 +42,13 @@ def attention(
     """
     batch_size, _, query_length, head_size = query.shape
     key_length = key.shape[2]
-    rows = visible.shape[0]
+    visible = visible.expand(batch_size, -1, -1, -1)
+    # As tensors, because torch compiles a number anew, or wrongly, when it changes with the lengths.
+    last_query = torch.full((), query_length - 1, device=query.device)
+    last_key = torch.full((), key_length - 1, device=query.device)
 
     def may_see(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return visible[b % rows, 0, i, j]
+        return visible[b, 0, i, j]
 
     score: Callable[..., Tensor] | None = None
     if distance_key is not None:
@@ -43,7 +59,7 @@ def attention(
 
         def with_distance(content: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             # The last column is distance 0; a later key is masked, whatever its column.
-            return content + by_distance[b, h, i, (query_length - 1 - i + j).clamp(max=key_length - 1)]
+            return content + by_distance[b, h, i, torch.minimum(last_query - i + j, last_key)]
 
         score = with_distance
 

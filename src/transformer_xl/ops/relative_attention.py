@@ -42,7 +42,7 @@ def relative_attention(
         dropout: Probability of dropping a weight.
         head_mask: [H]; 0 silences a head, 1 keeps it.
         need_weights: Whether to return the weights too.
-        flexible: Whether FlexAttention takes what it can do: more than one query, no dropout, no weights.
+        flexible: Whether FlexAttention serves several queries without weights; `flex.obstacle` says whether it can.
 
     Returns:
         What was read [B, H, T, K], and the weights [B, H, T, S] after dropout and head mask, or None.
@@ -63,7 +63,7 @@ def relative_attention(
     if visible is None or need_weights or query.shape[2] == 1:
         return matrix_products.attention(query, key, value, visible, *rest, need_weights=need_weights)
     terms = (query, key, value, visible, *rest)
-    if flexible and dropout == 0:
+    if flexible:
         return flex.attention(*terms[:-2], head_mask=head_mask), None
     if distance_key is not None and query.device.type == "cpu" and not torch.compiler.is_compiling():
         rest = (distance_key, content_bias, position_bias, distance_bias, dropout, head_mask)
