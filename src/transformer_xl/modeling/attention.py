@@ -131,8 +131,9 @@ class JointProjectionAttention(MultiHeadAttention):
         if self.pre_lnorm:
             hidden = self.layer_norm(hidden)
         if past is None:
-            query, key, value = called(self.qkv_net, hidden).chunk(3, dim=-1)
-            return self.split_heads(query), self.split_heads(key), self.split_heads(value)
+            projected = called(self.qkv_net, hidden).view(*hidden.shape[:2], 3, self.n_head, self.d_head)
+            query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()
+            return query, key, value
         if self.pre_lnorm:
             past = self.layer_norm(past)
         if type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != hidden.device:

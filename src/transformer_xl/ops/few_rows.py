@@ -23,8 +23,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = (weight @ x.reshape(num_rows, -1).T).T.contiguous()
     elif weight.shape[0] % 2 == 0:
         halves = weight.view(2, weight.shape[0] // 2, -1)
-        # The vector as a transposed row: laid out as a column it takes the slow way again.
-        product = halves.bmm(x.reshape(1, 1, -1).mT.expand(2, -1, -1))
+        # The vector as a transposed row, for either half: laid out as a column it takes the slow way again.
+        width = x.shape[-1]
+        product = halves.bmm(x.contiguous().as_strided((2, width, 1), (0, 1, width)))
     else:
         return torch.nn.functional.linear(x, weight, bias)
     product = product.view(*x.shape[:-1], -1)
