@@ -145,15 +145,16 @@ class ProjectedWindow(CacheLayerMixin):
         added = key_states.shape[2]
         visible = self.past_length + added
         self._make_room(added)
-        self.keys[..., self.stop : self.stop + added] = key_states.mT
-        self.values[:, :, self.stop : self.stop + added] = value_states
+        self.keys.narrow(3, self.stop, added).copy_(key_states.mT)
+        self.values.narrow(2, self.stop, added).copy_(value_states)
         self.stop += added
-        window = slice(self.stop - visible, self.stop)
+        keys = self.keys.narrow(3, self.stop - visible, visible).mT
+        values = self.values.narrow(2, self.stop - visible, visible)
         if order is not None:
-            by_key = order[:, None, :, None].expand(-1, key_states.shape[1], -1, key_states.shape[3])
-            self.keys[..., window] = self.keys[..., window].mT.gather(2, by_key).mT
-            self.values[:, :, window] = self.values[:, :, window].gather(2, by_key)
-        return self.keys[..., window].mT, self.values[:, :, window]
+            by_key = order[:, None, :, None].expand_as(keys)
+            keys.copy_(keys.gather(2, by_key))
+            values.copy_(values.gather(2, by_key))
+        return keys, values
 
     def _make_room(self, added: int) -> None:
         capacity = self.keys.shape[-1]

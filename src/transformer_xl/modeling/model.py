@@ -304,7 +304,8 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
                     context = hidden.detach() if past is None else torch.cat([past, hidden], dim=1).detach()
                     context = arrangement.context(context)
                     new_mems.append(memory.remember(context, query_length, self.mem_len, self.ext_len))
-            hidden_states.append(hidden)
+            if output_hidden_states:
+                hidden_states.append(hidden)
             hidden, weights = layer(
                 hidden,
                 past,
@@ -446,7 +447,8 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
                     cast(TransformerXLAttention, layer.dec_attn).project_distances(encodings).mT.contiguous()
                     for layer in self.layers
                 ]
-            return [distance_key[..., -key_length - 1 :].mT for distance_key in cache.distance_keys]
+            first = cache.distance_keys[0].shape[-1] - key_length - 1
+            return [distance_key.narrow(-1, first, key_length + 1).mT for distance_key in cache.distance_keys]
         if self.attn_type in (0, 2):
             encodings = self.pos_emb(key_length, self.clamp_len, like)
             return [self.drop(encodings) if self.attn_type == 0 else encodings] * self.n_layer
