@@ -223,7 +223,8 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
         """Whether the loss gives the matrix of all bands its gradient in one piece."""
         if self.div_val > 1 or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return False
-        return not torch.is_autocast_enabled(self._output_layer(0).weight.device.type)
+        device = self._output_layer(0).weight.device.type
+        return not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device))
 
     def _scores(self, inputs: Sequence[Tensor], matrix: Tensor | None) -> Iterator[Tensor]:
         """Yield the scores of each band for its rows of hidden states, as `band_logits` would give them."""
