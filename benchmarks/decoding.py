@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,8 +21,9 @@ TINY_PROCESSES = 6
 def run(comparison: Comparison) -> None:
     comparison.section("one token, published size, batch 1, greedy")
     with comparison.sides(PUBLISHED) as (ours, peer):
-        spreads = against_peer(comparison, ours, peer, 1, 8, "at least 18 times")
-    against_memory(comparison, spreads["ours"])
+        spreads = in_turns(comparison, ours, peer, PUBLISHED, 1, 8, reading=Reading())
+    report(comparison, spreads, "at least 18 times")
+    against_memory(comparison, spreads["ours"], spreads["reading"])
 
 
 def run_batch(comparison: Comparison) -> None:
@@ -76,7 +78,13 @@ def against_peer(
 
 
 def in_turns(
-    comparison: Comparison, ours: Side, peer: Side, size: Size, batch_size: int, peer_tokens: int
+    comparison: Comparison,
+    ours: Side,
+    peer: Side,
+    size: Size,
+    batch_size: int,
+    peer_tokens: int,
+    **others: Callable[[], float],
 ) -> dict[str, Spread]:
     """Seconds of a token after the same prompt, once both sides have written the same tokens."""
     for side in (ours, peer):
@@ -84,7 +92,7 @@ def in_turns(
     first = [side.ask("decode", num_tokens=4)["tokens"] for side in (ours, peer)]
     comparison.require_equal("greedy tokens", *first)
     return take_turns(
-        {"ours": partial(seconds, ours, max(20, peer_tokens)), "peer": partial(seconds, peer, peer_tokens)},
+        {"ours": partial(seconds, ours, max(20, peer_tokens)), "peer": partial(seconds, peer, peer_tokens), **others},
         comparison.runs,
     )
 
@@ -94,33 +102,36 @@ def report(comparison: Comparison, spreads: dict[str, Spread], bar: str) -> None
     comparison.row("ours", spreads["ours"], bar, times_faster=spreads["peer"].median / spreads["ours"].median)
 
 
-def against_memory(comparison: Comparison, spread: Spread) -> None:
-    """How near a token's time comes to reading once what has to be read."""
+def against_memory(comparison: Comparison, token: Spread, reading: Spread) -> None:
+    """How near a token's time comes to reading once what has to be read; both were timed in turns."""
     layers, width, memory = PUBLISHED["n_layer"], PUBLISHED["d_model"], PUBLISHED["mem_len"]
     weights = layers * (4 * width * width + 2 * width * PUBLISHED["d_inner"]) + PUBLISHED["cutoffs"][0] * width
     past = layers * 3 * memory * width  # keys, values and distances
     size = 4 * (weights + past)
-    bandwidth = read_bandwidth()
+    bandwidth = Reading.SIZE / reading.median
     comparison.row("bytes to read for a token, GB", gigabytes=size / 1e9)
     comparison.row("bandwidth of a matrix-vector product, GB/s", gigabytes_per_second=bandwidth / 1e9)
-    share = size / bandwidth / spread.median
+    share = size / bandwidth / token.median
     comparison.row("share of what the memory allows", None, "at least 0.75", share=share)
 
 
-@torch.no_grad()
-def read_bandwidth() -> float:
-    """Bytes a second that products of a matrix of one GiB with a vector read, at best."""
-    from transformer_xl.ops import few_rows
+class Reading:
+    """Products of a GiB of matrices with a vector; called, it returns the seconds of one pass."""
 
-    matrices = [torch.randn(4096, 4096) for _ in range(16)]
-    vector = torch.randn(1, 4096)
-    best = float("inf")
-    for _ in range(5):
+    SIZE = 2**30
+
+    def __init__(self) -> None:
+        self.matrices = [torch.randn(4096, 4096) for _ in range(16)]
+        self.vector = torch.randn(1, 4096)
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        from transformer_xl.ops import few_rows
+
         began = time.perf_counter()
-        for matrix in matrices:
-            few_rows.linear(vector, matrix)
-        best = min(best, time.perf_counter() - began)
-    return 4 * sum(matrix.numel() for matrix in matrices) / best
+        for matrix in self.matrices:
+            few_rows.linear(self.vector, matrix)
+        return time.perf_counter() - began
 
 
 def run_gpt2(comparison: Comparison) -> None:
