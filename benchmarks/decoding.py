@@ -29,7 +29,8 @@ def run(comparison: Comparison) -> None:
 def run_batch(comparison: Comparison) -> None:
     comparison.section("one token, published size, batch 8, greedy")
     with comparison.sides(PUBLISHED) as (ours, peer):
-        against_peer(comparison, ours, peer, 8, 2, "at least 30 times")
+        spreads = in_turns(comparison, ours, peer, PUBLISHED, 8, 2)
+    report(comparison, spreads, "at least 30 times")
 
 
 def run_int8(comparison: Comparison) -> None:
@@ -67,14 +68,6 @@ def prompt(batch_size: int, size: Size) -> list[list[int]]:
 def seconds(side: Side, num_tokens: int) -> float:
     taken: float = side.ask("decode", num_tokens=num_tokens)["seconds"]
     return taken
-
-
-def against_peer(
-    comparison: Comparison, ours: Side, peer: Side, batch_size: int, peer_tokens: int, bar: str
-) -> dict[str, Spread]:
-    spreads = in_turns(comparison, ours, peer, PUBLISHED, batch_size, peer_tokens)
-    report(comparison, spreads, bar)
-    return spreads
 
 
 def in_turns(

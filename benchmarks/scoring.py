@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from functools import partial
+from statistics import mean
 from typing import Any
 
 from comparison import Comparison
 from sizes import PUBLISHED
-from timing import Spread
+from timing import take_turns
 from worker import Side
 
 SEGMENT = 128
-TURNS = 4
 
 
 def run(comparison: Comparison) -> None:
@@ -22,16 +23,17 @@ def run(comparison: Comparison) -> None:
         scores = {side.name: scored(side, 8 * SEGMENT, SEGMENT) for side in (ours, peer)}
         comparison.require_close("nats of a token", scores["ours"]["nats"], scores["peer"]["nats"])
         compare_memory(comparison, ours, peer, "at most 0.5 of the peer's")
-        peer_seconds, own_seconds, longer_seconds = [], [], []
-        for _ in range(TURNS):
-            peer_seconds += of_128_tokens(peer, 4 * SEGMENT, SEGMENT)
-            own_seconds += of_128_tokens(ours, 4 * SEGMENT, SEGMENT)
-            longer_seconds += of_128_tokens(ours, 2 * 1024, 1024)
-        peer_spread, own, longer = (Spread(tuple(taken)) for taken in (peer_seconds, own_seconds, longer_seconds))
-        faster = peer_spread.median / own.median
-        comparison.row("peer", peer_spread)
-        comparison.row("ours", own, "at least 3 times", times_faster=faster)
-        comparison.row("ours, reading 1,024 at a time", longer, times_faster=peer_spread.median / longer.median)
+        closures = {
+            "peer": partial(of_128_tokens, peer, 4, SEGMENT),
+            "ours": partial(of_128_tokens, ours, 4, SEGMENT),
+            "longer": partial(of_128_tokens, ours, 2, 1024),
+        }
+        spreads = take_turns(closures, comparison.runs)
+    peer_median = spreads["peer"].median
+    comparison.row("peer", spreads["peer"])
+    comparison.row("ours", spreads["ours"], "at least 3 times", times_faster=peer_median / spreads["ours"].median)
+    longer = spreads["longer"]
+    comparison.row("ours, reading 1,024 at a time", longer, times_faster=peer_median / longer.median)
 
 
 def run_int8(comparison: Comparison) -> None:
@@ -45,16 +47,13 @@ def run_int8(comparison: Comparison) -> None:
         begin_to_measure_memory(ours)
         rounded = scored(ours, 6 * 512, 512)
         compare_memory(comparison, ours, peer)
-        peer_seconds, own_seconds = [], []
-        for _ in range(TURNS):
-            peer_seconds += of_128_tokens(peer, 3 * SEGMENT, SEGMENT)
-            own_seconds += of_128_tokens(ours, 3 * 512, 512)
-        peer_spread, spread = Spread(tuple(peer_seconds)), Spread(tuple(own_seconds))
-        comparison.row("peer, float32", peer_spread)
-        comparison.row(
-            "ours, int8, reading 512 at a time", spread, "at least 7 times",
-            times_faster=peer_spread.median / spread.median, nats_dearer=rounded["nats"] - expected,
-        )  # fmt: skip
+        closures = {"peer": partial(of_128_tokens, peer, 3, SEGMENT), "ours": partial(of_128_tokens, ours, 3, 512)}
+        spreads = take_turns(closures, comparison.runs)
+    comparison.row("peer, float32", spreads["peer"])
+    comparison.row(
+        "ours, int8, reading 512 at a time", spreads["ours"], "at least 7 times",
+        times_faster=spreads["peer"].median / spreads["ours"].median, nats_dearer=rounded["nats"] - expected,
+    )  # fmt: skip
 
 
 def begin_to_measure_memory(side: Side) -> None:
@@ -84,7 +83,7 @@ def scored(side: Side, num_tokens: int, segment_length: int) -> dict[str, Any]:
     return answer
 
 
-def of_128_tokens(side: Side, num_tokens: int, segment_length: int) -> list[float]:
-    """Scores a text and leaves its first segment out, which also projects the distances."""
-    taken = scored(side, num_tokens, segment_length)["seconds"][1:]
-    return [seconds * SEGMENT / segment_length for seconds in taken]
+def of_128_tokens(side: Side, num_segments: int, segment_length: int) -> float:
+    """Mean seconds for 128 tokens of a text, whose first segment is left out: it also projects the distances."""
+    taken: list[float] = scored(side, num_segments * segment_length, segment_length)["seconds"]
+    return mean(taken[1:]) * SEGMENT / segment_length

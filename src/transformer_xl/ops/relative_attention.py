@@ -42,7 +42,7 @@ def relative_attention(
         dropout: Probability of dropping a weight.
         head_mask: [H]; 0 silences a head, 1 keeps it.
         need_weights: Whether to return the weights too.
-        flexible: Whether FlexAttention serves several queries without weights; `flex.obstacle` says whether it can.
+        flexible: Whether FlexAttention serves several queries without weights; only where `flex.obstacle` has none.
 
     Returns:
         What was read [B, H, T, K], and the weights [B, H, T, S] after dropout and head mask, or None.
