@@ -51,3 +51,30 @@ def test_prompts_of_a_batch_get_the_answers_that_they_get_alone(answering: TextG
     answers = answering(PROMPTS, batch_size=3, **OPTIONS)
     assert [answer[0]["generated_text"] for answer in answers] == [written(answering, prompt) for prompt in PROMPTS]
     assert len({answer[0]["generated_text"] for answer in answers}) > 1
+
+
+def whole_and_stopped(answering: TextGenerationPipeline, prompt: str, stop: str | list[str]) -> list[torch.Tensor]:
+    """The ids [T] of prompt and answer, with nothing to stop it and with these strings."""
+    model, tokenizer = answering.model, answering.tokenizer
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    written = []
+    for options in ({}, {"stop_strings": stop, "tokenizer": tokenizer}):
+        torch.manual_seed(3)
+        written.append(model.generate(ids, do_sample=True, top_k=0, max_new_tokens=12, **options)[0])
+    return written
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_text_ends_with_the_string_that_stops_it(answering: TextGenerationPipeline, number: int) -> None:
+    whole, _ = whole_and_stopped(answering, "to be or not", "never")
+    words = [answering.tokenizer.decode(token) for token in whole]
+    stop = " ".join(words[3 + number : 5 + number])
+    stopped = whole_and_stopped(answering, "to be or not", ["never", stop])[1]
+    end = next(i for i in range(5, len(words) + 1) if stop in " ".join(words[i - 2 : i]))
+    assert torch.equal(stopped, whole[:end])
+    assert end < len(words)
+
+
+def test_an_empty_string_stops_nothing_and_is_refused(answering: TextGenerationPipeline) -> None:
+    with pytest.raises(ValueError, match="stop_strings is '', but must be one string or several, none of them empty"):
+        whole_and_stopped(answering, "to be", "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 from transformers.generation.configuration_utils import GenerationConfig, GenerationMode
 from transformers.generation.logits_process import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
@@ -17,6 +19,7 @@ from transformer_xl.modeling.adaptive import IGNORED_LABEL, ProjectedAdaptiveLog
 from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.model import TransfoXLModel, TransfoXLPreTrainedModel
 from transformer_xl.modeling.outputs import TransfoXLLMHeadModelOutput, TransfoXLSequenceClassifierOutputWithPast
+from transformer_xl.modeling.stop_strings import StopStrings
 from transformer_xl.ops.shared_matrix import shared_matrix
 from transformer_xl.pretrained_config import TransfoXLConfig
 
@@ -224,9 +227,20 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel, GenerationMixin):
             generation_config.max_new_tokens = generation_config.max_length
         return super()._prepare_generated_length(generation_config, has_default_max_length, *args, **kwargs)
 
-    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
-        """Keep transformers from warning that the text has grown longer than -1 positions."""
-        criteria = super()._get_stopping_criteria(*args, **kwargs)
+    def _get_stopping_criteria(
+        self,
+        generation_config: GenerationConfig,
+        stopping_criteria: StoppingCriteriaList | None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> StoppingCriteriaList:
+        """Stop at strings of any tokenizer, and do not warn that the text has grown longer than -1 positions."""
+        strings = generation_config.stop_strings
+        if strings is not None and tokenizer is not None:
+            generation_config = copy.copy(generation_config)
+            generation_config.stop_strings = None
+        criteria = super()._get_stopping_criteria(generation_config, stopping_criteria, tokenizer)
+        if strings is not None and tokenizer is not None:
+            criteria.append(StopStrings(strings, tokenizer))
         for criterion in criteria:
             if isinstance(criterion, MaxLengthCriteria):
                 criterion.max_position_embeddings = None
