@@ -123,32 +123,34 @@ class JointProjectionAttention(MultiHeadAttention):
         self.qkv_net = nn.Linear(config.d_model, 3 * config.n_head * config.d_head, bias=False)
 
     def project(self, hidden: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values; the memory's queries and gradient are not computed if it can be helped.
+        """Return queries, keys and values."""
+        if self.pre_lnorm:
+            hidden = self.layer_norm(hidden)
+        projected = called(self.qkv_net, hidden).view(*hidden.shape[:2], 3, self.n_head, self.d_head)
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()
+        if past is None:
+            return query, key, value
+        past_key, past_value = self.project_memory(past)
+        return query, _joined(past_key, key), _joined(past_value, value)
+
+    def project_memory(self, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values [B, H, M, K] of memory [B, M, D]; its queries are not computed if it can be helped.
 
         An adapter or a quantised layer in the place of `qkv_net` must be called as a whole, and so must offloaded
         weights, which only come to the device of the segment when their layer is called.
         """
         if self.pre_lnorm:
-            hidden = self.layer_norm(hidden)
-        if past is None:
-            projected = called(self.qkv_net, hidden).view(*hidden.shape[:2], 3, self.n_head, self.d_head)
-            query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()
-            return query, key, value
-        if self.pre_lnorm:
             past = self.layer_norm(past)
-        if type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != hidden.device:
-            query, key, value = self.qkv_net(torch.cat([past, hidden], dim=1)).chunk(3, dim=-1)
-            query = query[:, -hidden.shape[1] :]
-            return self.split_heads(query), self.split_heads(key), self.split_heads(value)
-        query, key, value = self.qkv_net(hidden).chunk(3, dim=-1)
-        key_value_weight = self.qkv_net.weight[self.n_head * self.d_head :]
-        past_key, past_value = nn.functional.linear(past, key_value_weight).chunk(2, dim=-1)
-        return self.split_heads(query), self._joined(past_key, key), self._joined(past_value, value)
+        if type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != past.device:
+            key, value = self.qkv_net(past).chunk(3, dim=-1)[1:]
+        else:
+            key, value = nn.functional.linear(past, self.qkv_net.weight[self.n_head * self.d_head :]).chunk(2, dim=-1)
+        return self.split_heads(key), self.split_heads(value)
 
-    def _joined(self, past: Tensor, segment: Tensor) -> Tensor:
-        """[B, M, H * K] and [B, T, H * K] -> [B, H, S, K], with heads first in memory as blocks of queries want it."""
-        parts = [self.split_heads(x).transpose(0, 1) for x in (past, segment)]
-        return torch.cat(parts, dim=2).transpose(0, 1)
+
+def _joined(past: Tensor, segment: Tensor) -> Tensor:
+    """[B, H, M, K] and [B, H, T, K] -> [B, H, S, K], with heads first in memory as blocks of queries want it."""
+    return torch.cat([past.transpose(0, 1), segment.transpose(0, 1)], dim=2).transpose(0, 1)
 
 
 class TransformerXLAttention(JointProjectionAttention):
