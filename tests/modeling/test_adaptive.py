@@ -75,11 +75,12 @@ def test_losses_are_minus_the_log_probabilities_in_the_order_of_the_labels(
     torch.testing.assert_close(layer(hidden, labels), expected)
 
 
-@pytest.mark.parametrize("most_scores", [1, 60, 2**22])
+@pytest.mark.parametrize(("most_rows", "most_scores"), [(1, 1), (4, 60), (512, 2**19)])
 @pytest.mark.parametrize(("cutoffs", "div_val", "width"), SHAPES)
-def test_losses_without_gradients_are_the_same_however_few_rows_are_taken_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, cutoffs: list[int], div_val: int, width: int, most_scores: int
+def test_losses_without_gradients_are_the_same_however_few_scores_are_held_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, cutoffs: list[int], div_val: int, width: int, most_rows: int, most_scores: int
 ) -> None:
+    monkeypatch.setattr(adaptive, "MOST_ROWS", most_rows)
     monkeypatch.setattr(adaptive, "MOST_SCORES", most_scores)
     layer, hidden = softmax(cutoffs, div_val, width), torch.randn(9, width)
     labels = torch.tensor([-100, *torch.randint(0, VOCABULARY, (8,))])

@@ -17,8 +17,9 @@ from transformer_xl.ops import few_rows
 from transformer_xl.ops.banded_linear import banded_linear
 
 IGNORED_LABEL = -100
-# Scores that the losses take at a time where no gradient is kept.
-MOST_SCORES = 2**22
+# Hidden states and scores that the losses take at a time where no gradient is kept.
+MOST_ROWS = 512
+MOST_SCORES = 2**19
 
 
 def resized_rows(rows: Tensor, stop: int, new_stop: int, new_rows: Callable[[Tensor], Tensor]) -> nn.Parameter:
@@ -98,7 +99,7 @@ class AdaptiveEmbedding(nn.Module):
             if self.emb_projs:
                 embedded = few_rows.linear(embedded, self.emb_projs[0])
             return embedded * self.emb_scale
-        parts = []
+        embedded = None
         for i, (band, layer) in enumerate(zip(self.bands, self.emb_layers, strict=True)):
             lowest = None if i == 0 else 0
             highest = None if i == len(self.bands) - 1 else band.size - 1
@@ -106,8 +107,9 @@ class AdaptiveEmbedding(nn.Module):
             local_ids = input_ids - band.start
             if (lowest, highest) != (None, None):
                 local_ids = local_ids.clamp(lowest, highest)
-            parts.append(few_rows.linear(layer(local_ids) * inside[..., None], self.emb_projs[i]))
-        return torch.stack(parts).sum(0) * self.emb_scale
+            part = few_rows.linear(layer(local_ids) * inside[..., None], self.emb_projs[i])
+            embedded = part if embedded is None else embedded + part
+        return embedded * self.emb_scale
 
     def resize_band(self, i: int, size: int, new_rows: Callable[[Tensor], Tensor]) -> None:
         """Give band `i` another number of tokens at its end; the ids of later bands move along."""
@@ -190,17 +192,36 @@ class ProjectedAdaptiveLogSoftmax(nn.Module):
     def _band_losses(
         self, inputs: Sequence[Tensor], labels: Sequence[Tensor], matrix: Tensor | None
     ) -> Iterator[Tensor]:
-        """Yield the loss of each label within its band; without gradients a few rows at a time."""
+        """Yield the loss of each label within its band; without gradients the scores of a band are never held whole."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             for logits, targets in zip(self._scores(inputs, matrix), labels, strict=True):
                 yield nn.functional.cross_entropy(logits.float(), targets, reduction="none")
             return
         for i, (rows, targets) in enumerate(zip(inputs, labels, strict=True)):
-            num_rows = max(1, MOST_SCORES // self.bands[i].size)
-            pieces = zip(rows.split(num_rows), targets.split(num_rows), strict=True)
-            yield torch.cat(
-                [nn.functional.cross_entropy(self.band_logits(i, x).float(), y, reduction="none") for x, y in pieces]
-            )
+            pieces = zip(rows.split(MOST_ROWS), targets.split(MOST_ROWS), strict=True)
+            yield torch.cat([self._losses_in_blocks(i, *piece) for piece in pieces])
+
+    def _losses_in_blocks(self, i: int, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each label of band `i`, counted from the band's beginning: [N, D] and [N] give [N]."""
+        sums, own = [], torch.zeros(len(labels), device=hidden.device)
+        for scores in self._blocks_of_scores(i, hidden):
+            width = scores.shape[1]
+            inside = (labels >= 0) & (labels < width)
+            own += torch.where(inside, scores.gather(1, labels.clamp(0, width - 1)[:, None]).squeeze(1), 0)
+            sums.append(scores.logsumexp(dim=1))
+            labels = labels - width
+        return torch.stack(sums).logsumexp(dim=0) - own
+
+    def _blocks_of_scores(self, i: int, hidden: Tensor) -> Iterator[Tensor]:
+        """Yield the scores that `band_logits` returns, some columns at a time, in float32."""
+        weight, bias = self._band_parameters()[i]
+        if self.out_projs:
+            hidden = few_rows.linear(hidden, self.out_projs[i].T)
+        width = max(1, MOST_SCORES // max(1, len(hidden)))
+        for block in zip(weight.split(width), bias.split(width), strict=True):
+            yield few_rows.linear(hidden, *block).float()
+        if i == 0 and self.n_clusters:
+            yield nn.functional.linear(hidden, self.cluster_weight, self.cluster_bias).float()
 
     def sampled(self, hidden: Tensor, labels: Tensor, num_samples: int) -> Tensor:
         """Return what `forward` does, estimated from a few candidates; only without cutoffs.
