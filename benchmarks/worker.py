@@ -96,27 +96,30 @@ class Work:
     def step(self) -> Tensor:
         raise NotImplementedError
 
-    def begin_text(self) -> None:
-        """Forget what was read."""
+    def begin_text(self, segment_length: int) -> None:
+        """Forget what was read, and make ready for segments of this length."""
         raise NotImplementedError
 
     def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def score(self, ids: list[int], segment_length: int) -> dict[str, Any]:
+    def score(self, ids: list[int], segment_length: int, left_out: int) -> dict[str, Any]:
         """Score a text in segments; return the seconds of each, and the nats of a token over what both sides score.
 
-        The peer cannot score the last token of a segment.
+        The peer cannot score the last token of a segment, so that every `left_out`th token does not count.
         """
         tokens = torch.tensor([ids])
         nats, count, seconds = 0.0, 0, []
+        self.begin_text(segment_length)
         with torch.no_grad():
             for start in range(0, len(ids) - 1, segment_length):
                 piece = tokens[:, start : start + segment_length + 1]
                 began = time.perf_counter()
-                losses = self.losses(piece[:, :-1], piece[:, 1:])[:, : piece.shape[1] - 2]
+                losses = self.losses(piece[:, :-1], piece[:, 1:])
                 seconds.append(time.perf_counter() - began)
-                nats, count = nats + losses.sum().item(), count + losses.numel()
+                counted = losses[:, [i for i in range(piece.shape[1] - 1) if (start + i + 1) % left_out]]
+                nats, count = nats + counted.sum().item(), count + counted.numel()
+        self.begin_text(segment_length)
         return {"seconds": seconds, "nats": nats / count}
 
     def train(self, ids: list[list[int]], targets: list[list[int]], dropout: bool) -> dict[str, Any]:
@@ -173,11 +176,11 @@ class Ours(Work):
     def step(self) -> Tensor:
         return next(self.writing)
 
-    def begin_text(self) -> None:
+    def begin_text(self, segment_length: int) -> None:
         from transformer_xl.modeling.reading import Reader
 
         with torch.no_grad():
-            self.reader = Reader(self.model)
+            self.reader = Reader(self.model, segment_length)
 
     def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
         return self.reader.losses(inputs, targets)
@@ -191,9 +194,6 @@ class Ours(Work):
 
         self.reader = None
         self.model = quantize_weights(self.model)
-
-    def halve(self) -> None:
-        self.model = self.model.to(torch.bfloat16)
 
 
 class Peer(Work):
@@ -218,7 +218,7 @@ class Peer(Work):
         self.mems, self.newest = output.mems, output.logits[:, -1].argmax(-1)
         return token
 
-    def begin_text(self) -> None:
+    def begin_text(self, segment_length: int) -> None:
         self.mems = None
 
     def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -68,6 +68,15 @@ def test_the_cut_of_the_text_does_not_matter_where_every_token_sees_the_same_win
     np.testing.assert_allclose(document.losses, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("initial_memory", ["zeros", "empty"])
+def test_a_text_longer_than_two_memories_costs_what_it_costs_in_short_segments(initial_memory):
+    model = make_model(mem_len=300, clamp_len=100, initial_memory=initial_memory)
+    documents = [some_ids(1300), some_ids(700, seed=1), some_ids(5, seed=2)]
+    short = score(model, documents, segment_length=100)
+    for by_memories, expected in zip(score(model, documents), short, strict=True):
+        np.testing.assert_allclose(by_memories.losses, expected.losses, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 10])
 def test_each_document_of_a_batch_gets_the_numbers_that_it_gets_alone(batch_size):
     model = make_model()

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from transformer_xl.modeling.adaptive import IGNORED_LABEL
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
-from transformer_xl.modeling.reading import Reader
+from transformer_xl.modeling.reading import Reader, tokens_at_once
 from transformer_xl.text.counts import TextCounts
 from transformer_xl.text.tokenizer_vocabulary import TokenizerVocabulary
 from transformer_xl.text.vocabulary import Vocabulary
@@ -103,7 +103,7 @@ def score(
         read_before: A token that is read before each document, so that its first token is predicted too; None to begin
             with nothing, where the first token costs nothing. By default, as in evaluation, it is the line end of the
             encoder where there is one, and nothing for ids without an encoder.
-        segment_length: Tokens that are read at once; `model.longest_segment` by default.
+        segment_length: Tokens that are read at once; as many as suit the model and the documents by default.
         batch_size: Documents that are read side by side.
 
     Raises:
@@ -126,9 +126,7 @@ def score(
     by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     for start in range(0, len(by_length), batch_size):
         places = by_length[start : start + batch_size]
-        rows = _losses_side_by_side(
-            model, [texts[place] for place in places], before, segment_length or model.longest_segment
-        )
+        rows = _losses_side_by_side(model, [texts[place] for place in places], before, segment_length)
         losses.update(zip(places, rows, strict=True))
     return [
         DocumentScore(losses[place], document if isinstance(document, str) else None)
@@ -157,12 +155,16 @@ def _ids(document: Document, encoder: Encoder | None, place: int) -> npt.NDArray
 
 @torch.no_grad()
 def _losses_side_by_side(
-    model: TransfoXLLMHeadModel, texts: Sequence[npt.NDArray[np.integer]], read_before: int | None, segment_length: int
+    model: TransfoXLLMHeadModel,
+    texts: Sequence[npt.NDArray[np.integer]],
+    read_before: int | None,
+    segment_length: int | None,
 ) -> list[npt.NDArray[np.float32]]:
     """Return the losses of each text; a row whose text has ended reads on, but nothing is predicted in it."""
     longest = max(map(len, texts))
     losses = np.full((len(texts), longest), np.nan, dtype=np.float32)
-    reader = Reader(model)
+    segment_length = segment_length or tokens_at_once(model, longest)
+    reader = Reader(model, segment_length)
     for start in range(int(read_before is None), longest, segment_length):
         stop = min(start + segment_length, longest)
         targets = np.full((len(texts), stop - start), IGNORED_LABEL, dtype=np.int64)

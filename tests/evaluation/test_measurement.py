@@ -77,6 +77,26 @@ def test_one_stream_costs_the_same_however_many_stretches_are_read_at_once(
     assert together.nats == pytest.approx(alone.nats, rel=2e-7)
 
 
+@pytest.mark.parametrize("attn_type", [0, 1])
+@pytest.mark.parametrize("initial_memory", ["empty", "zeros"])
+def test_where_every_token_sees_as_many_others_the_length_of_a_pass_is_no_part_of_the_score(
+    make_model, attn_type, initial_memory
+):
+    model = make_model(attn_type=attn_type, initial_memory=initial_memory)
+    ids = np.random.default_rng(1).integers(0, 11, 1500, dtype=np.uint8)
+    protocol = Protocol(50, 300, clamp_length=100, same_length=True, begin=3)
+    as_it_says = evaluate(model, Segments(ids, 1, 50, begin=3), protocol)
+    assert evaluate(model, ids, protocol).nats == pytest.approx(as_it_says.nats, rel=1e-5)
+
+
+@pytest.mark.parametrize("attn_type", [2, 3])
+def test_a_pass_is_as_long_as_the_protocol_says_where_positions_count_from_its_end(make_model, ids, attn_type):
+    model = make_model(attn_type=attn_type)
+    protocol = Protocol(7, 20, same_length=True, begin=3)
+    as_it_says = evaluate(model, Segments(ids, 1, 7, begin=3), protocol)
+    assert evaluate(model, ids, protocol).nats == as_it_says.nats
+
+
 @pytest.mark.parametrize("attn_type", [2, 3])
 def test_positions_in_the_hidden_states_do_not_let_stretches_be_read_at_once(make_model, ids, attn_type):
     with pytest.raises(ValueError, match=f"attn_type {attn_type}"):

@@ -20,7 +20,7 @@ from transformer_xl.evaluation.protocol import Protocol
 from transformer_xl.evaluation.scores import Score
 from transformer_xl.evaluation.stretches import stretches
 from transformer_xl.modeling.heads import TransfoXLLMHeadModel
-from transformer_xl.modeling.reading import Reader
+from transformer_xl.modeling.reading import Reader, tokens_at_once
 from transformer_xl.text.counts import TextCounts
 from transformer_xl.text.vocabulary import Ids
 
@@ -36,8 +36,9 @@ def evaluate(
 ) -> Score:
     """The score of a text: each of its tokens is predicted once, in order, with carried memory.
 
-    Of the ids of a text the first is predicted only if the protocol has a token that stands before it. The model comes
-    back as it was: its weights, memory length, clamp, same_length and its mode.
+    Of the ids of a text the first is predicted only if the protocol has a token that stands before it. Where the cut of
+    the text does not matter, more than the target length may be read in one pass. The model comes back as it was: its
+    weights, memory length, clamp, same_length and its mode.
 
     Args:
         model: The model; its dropout is off while it reads.
@@ -61,12 +62,14 @@ def evaluate(
         >>> score.perplexity, score.bits_per_character, str(score.protocol)
     """
     if isinstance(text, np.ndarray):
-        segments = _segments_of_ids(text, protocol, side_by_side, model)
+        length = _tokens_at_once(text, protocol, side_by_side, model)
+        segments = _segments_of_ids(text, protocol, length, side_by_side, model)
     else:
+        length = protocol.target_length
         segments, protocol = _segments_given(text, protocol, side_by_side)
     began = time.perf_counter()
     nats, tokens = torch.zeros((), dtype=torch.float64, device=model.device), 0
-    with reading_by(protocol, model), torch.no_grad(), _reader(model, protocol, training_text) as reader:
+    with reading_by(protocol, model), torch.no_grad(), _reader(model, protocol, length, training_text) as reader:
         for segment in segments:
             tokens += int(segment.targets.ne(NOT_COUNTED).sum())
             if segment.resets is not None and segment.resets.any():
@@ -99,12 +102,29 @@ def reading_by(protocol: Protocol, model: TransfoXLLMHeadModel) -> Iterator[None
         model.train(training)
 
 
-def _segments_of_ids(ids: Ids, protocol: Protocol, side_by_side: int, model: TransfoXLLMHeadModel) -> Iterable[Segment]:
+def _tokens_at_once(ids: Ids, protocol: Protocol, side_by_side: int, model: TransfoXLLMHeadModel) -> int:
+    """Return how many tokens are read in one pass: more than the target length where no token can tell the cut."""
+    is_cut_freely = (
+        protocol.same_length
+        and protocol.memory_length > 0
+        and protocol.extended_length == 0
+        and protocol.dynamic is None
+        and protocol.temperature == 1  # Otherwise all scores of a segment are held at a time.
+        and side_by_side == 1
+        and model.config.attn_type in (0, 1)
+    )
+    if not is_cut_freely:
+        return protocol.target_length
+    with reading_by(protocol, model):
+        return max(protocol.target_length, tokens_at_once(model, ids.size // protocol.batch_size))
+
+
+def _segments_of_ids(
+    ids: Ids, protocol: Protocol, length: int, side_by_side: int, model: TransfoXLLMHeadModel
+) -> Iterable[Segment]:
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"text is {ids.dtype} of shape {ids.shape}, but must be one row of integer ids")
-    segments = Segments(
-        ids, protocol.batch_size, protocol.target_length, begin=protocol.begin, ext_len=protocol.extended_length
-    )
+    segments = Segments(ids, protocol.batch_size, length, begin=protocol.begin, ext_len=protocol.extended_length)
     if side_by_side == 1:
         return segments
     if side_by_side < 1:
@@ -151,10 +171,10 @@ def _as_the_protocol_says(segments: Iterable[Segment], protocol: Protocol) -> It
 
 @contextmanager
 def _reader(
-    model: TransfoXLLMHeadModel, protocol: Protocol, training_text: Ids | None
+    model: TransfoXLLMHeadModel, protocol: Protocol, segment_length: int, training_text: Ids | None
 ) -> Iterator[Reader | AdaptingReader]:
     if protocol.dynamic is None:
-        yield _ReaderByProtocol(model, protocol)
+        yield _ReaderByProtocol(model, protocol, segment_length)
         return
     if protocol.temperature != 1:
         raise ValueError("dynamic evaluation learns from the model's own loss: give temperature 1")
@@ -170,8 +190,8 @@ def _reader(
 class _ReaderByProtocol(Reader):
     """A reader that can be made less sure."""
 
-    def __init__(self, model: TransfoXLLMHeadModel, protocol: Protocol) -> None:
-        super().__init__(model, rereads=protocol.extended_length > 0)
+    def __init__(self, model: TransfoXLLMHeadModel, protocol: Protocol, segment_length: int) -> None:
+        super().__init__(model, segment_length, rereads=protocol.extended_length > 0)
         self.temperature = protocol.temperature
 
     def losses(self, input_ids: Tensor, targets: Tensor) -> Tensor:

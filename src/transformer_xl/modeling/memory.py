@@ -90,6 +90,14 @@ def remember(context: Tensor, query_length: int, memory_length: int, extended_le
     return kept.detach().transpose(0, 1).clone(memory_format=torch.contiguous_format)
 
 
+def overwrite(past: Tensor, segment: Tensor) -> None:
+    """Put the inputs of a segment [B, T, D] into the memory of its layer [M, B, D] in the place of the oldest rows."""
+    length = past.shape[0]
+    kept = max(0, length - segment.shape[1])
+    past[:kept] = past[length - kept :].clone()
+    past[kept:] = segment[:, -length:].transpose(0, 1)
+
+
 class ProjectedWindow(CacheLayerMixin):
     """Keys and values of one layer's last positions, projected once and read at every step.
 
@@ -191,9 +199,13 @@ class ProjectedWindow(CacheLayerMixin):
             raise ValueError(f"crop({tokens_to_remove}) would take back more positions than the window has recorded.")
         self.first = max(self.first, self.stop - self.length)
 
+    def rewind(self) -> None:
+        """Forget what was added, but keep the room for it."""
+        self.first = self.stop = 0
+
     def reset(self) -> None:
         """Forget everything, the beginning included."""
-        self.first = self.stop = 0
+        self.rewind()
         self.is_initialized = False
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

@@ -14,6 +14,7 @@ from transformer_xl.modeling import memory
 from transformer_xl.modeling.adaptive import AdaptiveEmbedding, ProjectedAdaptiveLogSoftmax
 from transformer_xl.modeling.attention import (
     AbsoluteAttention,
+    JointProjectionAttention,
     MultiHeadAttention,
     SharedProjectionAttention,
     ShawAttention,
@@ -379,8 +380,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         """Return keys and values [B, H, M, K] of the memory of each layer [B, M, D]."""
         rows = []
         for layer, past in zip(self.layers, pasts, strict=True):
-            attention = cast(MultiHeadAttention, layer.dec_attn)
-            rows.append(attention.project(past)[1:])
+            rows.append(cast(JointProjectionAttention, layer.dec_attn).project_memory(past))
         return rows
 
     def _prepare_cache(self, cache: TransfoXLCache, mems: Sequence[Tensor] | None, batch_size: int) -> None:
@@ -442,10 +442,9 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         if self.attn_type == 0 and cache is not None:
             # One more than there are keys, see `relative_attention`.
             if not cache.distance_keys or cache.distance_keys[0].shape[-1] <= key_length:
-                encodings = self.pos_emb(key_length + 1, self.clamp_len, like)
+                attentions = (cast(TransformerXLAttention, layer.dec_attn) for layer in self.layers)
                 cache.distance_keys = [
-                    cast(TransformerXLAttention, layer.dec_attn).project_distances(encodings).mT.contiguous()
-                    for layer in self.layers
+                    self.distance_keys(attention, key_length + 1, like).mT.contiguous() for attention in attentions
                 ]
             first = cache.distance_keys[0].shape[-1] - key_length - 1
             return [distance_key.narrow(-1, first, key_length + 1).mT for distance_key in cache.distance_keys]
@@ -457,6 +456,12 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             return [table.flatten(1) for table in tables]
         numbers = [rows_of_distances(table, key_length, self.clamp_len) for table in self.r_bias]
         return list(zip(tables, self.r_w_bias, numbers, strict=True))
+
+    def distance_keys(self, attention: TransformerXLAttention, length: int, like: Tensor) -> Tensor:
+        """Return a layer's projections of the distances `length - 1` down to 0, [H, S, K]; equal ones are made once."""
+        num_different = min(length, self.clamp_len + 1) if self.clamp_len > 0 else length
+        projected = attention.project_distances(self.pos_emb(num_different, self.clamp_len, like))
+        return rows_of_distances(projected.transpose(0, 1), length).transpose(0, 1)
 
     def _head_masks(self, head_mask: Tensor | None) -> Sequence[Tensor | None]:
         if head_mask is None:

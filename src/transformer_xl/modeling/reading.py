@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from torch import Tensor
 
-from transformer_xl.modeling.heads import TransfoXLLMHeadModel
-from transformer_xl.modeling.memory import TransfoXLCache, reset
+from transformer_xl.modeling import memory
+from transformer_xl.modeling.heads import LONGEST_SEGMENT, TransfoXLLMHeadModel
+from transformer_xl.modeling.layer_by_layer import read_layer_by_layer
+from transformer_xl.modeling.memory import TransfoXLCache
 from transformer_xl.modeling.outputs import TransfoXLLMHeadModelOutput
+
+# A segment is long if it is so many memories long, and longer than those into which a text is cut otherwise.
+LONG = 2
+
+
+def tokens_at_once(model: TransfoXLLMHeadModel, num_tokens: int) -> int:
+    """Return in segments of which length a text of so many tokens is best read.
+
+    With `same_length`, where no token can tell how a text is cut, long segments take the least room.
+    """
+    body = model.transformer
+    long = LONG * body.mem_len
+    if body.same_length and body.attn_type == 0 and num_tokens >= long > LONGEST_SEGMENT:
+        return long
+    return model.longest_segment
 
 
 class Reader:
     """What a model needs to go on with a text: a cache where there can be one, else its memory. For inference.
 
+    Long segments are read layer by layer, on the memory itself, which takes as long and less than half of the room.
+
     Args:
         model: The model that reads.
-        mems: A memory to go on from; None for the beginning of a text.
+        segment_length: How many tokens T the segments will have, if that is known.
         rereads: Whether each segment begins with the last `ext_len` tokens of the one before, which the memory leaves
             out and a cache does not.
 
@@ -27,14 +47,16 @@ class Reader:
         ...     output = reader.read(segment, logits_to_keep=1)
     """
 
-    def __init__(
-        self, model: TransfoXLLMHeadModel, mems: Sequence[Tensor] | None = None, rereads: bool = False
-    ) -> None:
+    def __init__(self, model: TransfoXLLMHeadModel, segment_length: int = 1, rereads: bool = False) -> None:
         self.model = model
-        self.mems = mems
+        self.mems: Sequence[Tensor] | None = None
         self.cache: TransfoXLCache | None = None
-        if model.transformer.has_cache and not rereads:
-            self.cache, self.mems = model.new_cache(mems), None
+        body = model.transformer
+        has_cache = body.has_cache and not rereads
+        is_long = segment_length > LONGEST_SEGMENT and segment_length >= LONG * body.mem_len
+        self.layer_by_layer = has_cache and is_long and body.attn_type == 0
+        if has_cache and not self.layer_by_layer:
+            self.cache = model.new_cache()
 
     def read(self, input_ids: Tensor, **asked: Any) -> TransfoXLLMHeadModelOutput:
         """Read one segment [B, T] after what was read before; `asked` goes to the model's `forward`."""
@@ -44,7 +66,14 @@ class Reader:
 
     def hidden_states(self, input_ids: Tensor) -> Tensor:
         """Read one segment [B, T] and return only what the softmax would get, [B, T, D]."""
-        output = self.model.transformer(input_ids, **self._past())
+        body = self.model.transformer
+        if self.layer_by_layer:
+            if self.mems is None:
+                weight = next(body.word_emb.parameters())
+                # In one piece, beside which the C library does not lay what comes and goes.
+                self.mems = weight.new_zeros(body.n_layer, body.mem_len, len(input_ids), body.config.d_model).unbind()
+            return read_layer_by_layer(body, input_ids, self.mems)
+        output = body(input_ids, **self._past())
         self.mems = output.mems
         return output.last_hidden_state
 
@@ -55,13 +84,16 @@ class Reader:
             input_ids: The segment.
             targets: The token after each position; -100 for none, whose loss is 0.
         """
-        return cast(Tensor, self.read(input_ids, shift_labels=targets).losses)
+        hidden = self.hidden_states(input_ids)
+        return cast(Tensor, self.model.crit(hidden.flatten(0, 1), targets.flatten())).view(targets.shape)
 
-    def fork(self) -> Reader:
+    def fork(self) -> Self:
         """Return a reader of the same past that goes its own way."""
-        other = Reader(self.model, self.mems)
+        other = copy.copy(self)
         if self.cache is not None:
             other.cache = self.cache.clone()
+        if self.mems is not None:
+            other.mems = [layer.clone() for layer in self.mems]
         return other
 
     def _past(self) -> dict[str, Any]:
@@ -72,7 +104,7 @@ class Reader:
         if self.cache is not None:
             self.cache.reset_rows(rows)
         elif self.mems is not None:
-            self.mems = reset(self.mems, rows)
+            self.mems = memory.reset(self.mems, rows)
 
     def state(self) -> dict[str, Tensor]:
         """Return all that was kept of the past, by name, as tensors that a file can hold."""
