@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_of_the_memory_only_keys_and_values_are_projected(monkeypatch: pytest.Mo
         of_keys_and_values = [shape for weight, shape in products if weight.data_ptr() == joint[16:].data_ptr()]
         assert of_queries == [(2, 4, 16)]
         assert of_keys_and_values == [(2, 6, 16)]
+
+
+@torch.no_grad()
+def test_a_hook_on_the_projections_sees_those_of_the_memory_too() -> None:
+    model = tiny_model()
+    ids, mems = random_ids(2, 4), model(random_ids(2, 6)).mems
+    hooked, doubled = copy.deepcopy(model), copy.deepcopy(model)
+    for layer in hooked.transformer.layers:
+        layer.dec_attn.qkv_net.register_forward_hook(lambda module, args, output: 2 * output)
+    for layer in doubled.transformer.layers:
+        layer.dec_attn.qkv_net.weight *= 2
+    assert_close(hooked(ids, mems=mems).logits, doubled(ids, mems=mems).logits)
 
 
 def test_distances_are_projected_once_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:

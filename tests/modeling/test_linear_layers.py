@@ -38,6 +38,13 @@ def test_whatever_was_put_around_a_matrix_takes_part(changed):
     torch.testing.assert_close(called(changed(layer), x), 2 * plain, rtol=1e-4, atol=1e-5)
 
 
+def test_hooks_on_gradients_take_part():
+    layer, seen = nn.Linear(128, 256).eval(), []
+    layer.register_full_backward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+    called(layer, torch.randn(1, 128, requires_grad=True)).sum().backward()
+    torch.testing.assert_close(seen, [torch.ones(1, 256)])
+
+
 @torch.no_grad()
 def test_another_layer_is_called_as_a_whole():
     layer, x = Doubled(128, 256).eval(), torch.randn(1, 128)

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from transformer_xl.modeling.distances import sinusoids
 from transformer_xl.modeling.dropout import Dropout, dropout_layer
-from transformer_xl.modeling.linear_layers import called
+from transformer_xl.modeling.linear_layers import called, is_bare
 from transformer_xl.modeling.memory import ProjectedWindow
 from transformer_xl.ops import flex
 from transformer_xl.ops.relative_attention import relative_attention
@@ -134,17 +134,13 @@ class JointProjectionAttention(MultiHeadAttention):
         return query, _joined(past_key, key), _joined(past_value, value)
 
     def project_memory(self, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values [B, H, M, K] of memory [B, M, D]; its queries are not computed if it can be helped.
-
-        An adapter or a quantised layer in the place of `qkv_net` must be called as a whole, and so must offloaded
-        weights, which only come to the device of the segment when their layer is called.
-        """
+        """Return keys and values [B, H, M, K] of memory [B, M, D]; its queries are not computed if it can be helped."""
         if self.pre_lnorm:
             past = self.layer_norm(past)
-        if type(self.qkv_net) is not nn.Linear or self.qkv_net.weight.device != past.device:
-            key, value = self.qkv_net(past).chunk(3, dim=-1)[1:]
-        else:
+        if is_bare(self.qkv_net, past):
             key, value = nn.functional.linear(past, self.qkv_net.weight[self.n_head * self.d_head :]).chunk(2, dim=-1)
+        else:
+            key, value = self.qkv_net(past).chunk(3, dim=-1)[1:]
         return self.split_heads(key), self.split_heads(value)
 
 
