@@ -98,6 +98,19 @@ def test_what_is_never_written_is_never_written():
         assert likeliest not in [token for (token,) in text_of(session, 30, never=(likeliest,), **sampling)][:1]
 
 
+@pytest.mark.parametrize("kind", [{}, {"attn_type": 2}, {"initial_memory": "empty"}], ids=str)
+def test_a_model_can_learn_from_what_it_wrote_and_the_session_go_on(kind):
+    model = make_model(cutoffs=[], div_val=1, **kind)
+    session = Session(model, 2, seed=0).feed(some_ids(2, 3))
+    tokens = list(session.write(300))
+    written = torch.stack(tokens, dim=1)
+    session.reset(torch.tensor([True, False]))
+    for each in (session.fork(), session):
+        losses = each.feed(written[:, :4]).score(written)
+        assert losses.isfinite().all()
+    model.transformer(tokens[-1][:, None]).last_hidden_state.sum().backward()
+
+
 def test_a_fork_goes_its_own_way():
     session = Session(make_model(), seed=1).feed(some_ids(9))
     fork = session.fork()

@@ -159,9 +159,11 @@ class Session:
 
     def _write(self, num_tokens: int, sampling: Sampling) -> Iterator[Tensor]:
         for _ in range(num_tokens):
-            with torch.no_grad():
-                token = sampling.draw(self.model, self._read_something(), self.generator)
-                self._note(token[:, None], self._reader.hidden_states(token[:, None]))
+            with torch.inference_mode():
+                drawn = sampling.draw(self.model, self._read_something(), self.generator)
+                hidden = self._reader.hidden_states(drawn[:, None])
+            token = drawn.clone()  # which training may use, unlike what was made in inference mode
+            self._note(token[:, None], hidden)
             yield token
 
     def fork(self) -> Session:
