@@ -58,7 +58,8 @@ class DecodeStep(nn.Module):
                 f"a decode step needs attn_type=0 and a memory, but the model has attn_type={body.attn_type} and "
                 f"mem_len={body.mem_len}: generate with the model itself"
             )
-        self.model = model.train(False)
+        self.model = model
+        self.train(False)
         self.num_slots = model.new_cache().windows[0].length + 1
         with torch.no_grad():
             encodings = body.pos_emb(self.num_slots, body.clamp_len, next(body.word_emb.parameters())).flip(0)
@@ -122,6 +123,7 @@ class ExportableStep(nn.Module):
     def __init__(self, step: DecodeStep) -> None:
         super().__init__()
         self.step = step
+        self.train(False)
 
     def forward(self, token: Tensor, exists: Tensor, place: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         """Return the log-probabilities [B, V] and the ring after the token."""
