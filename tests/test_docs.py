@@ -27,6 +27,7 @@ def folder(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")  # in torch's own export to ONNX
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_examples_run(page, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
